@@ -1,0 +1,81 @@
+// The coordinator's metadata as the planner and executor see it: distributed tables, their
+// shards, where those are placed, and the nodes.
+//
+// The truth is in ordinary catalog tables (sql/panvel/10_catalog.sql). What is here is a cache
+// per backend, dropped by relation cache invalidation: whoever changes the catalog of a table or
+// a node calls invalidate_table() or invalidate_nodes() in the same transaction.
+#pragma once
+
+#include "extension/pg/pg.h"
+
+extern "C" {
+#include "access/attnum.h"
+#include "fmgr.h"
+}
+
+namespace panvel {
+
+struct Node {
+    int32 node_id;
+    const char *name;
+    const char *host;
+    int32 port;
+    const char *dbname;
+};
+
+struct Placement {
+    int32 node_id;
+    bool leader;
+    bool active; // in the in-sync set
+};
+
+struct Shard {
+    int64 shard_id;
+    int64 hash_min; // inclusive
+    int64 hash_max; // inclusive
+    char schema[NAMEDATALEN]; // "panvel_s<shard_id>", the same on every node
+    int placement_count;
+    const Placement *placements; // the leader first
+};
+
+struct DistributedTable {
+    Oid relid;
+    AttrNumber distribution_attribute;
+    Oid distribution_type;
+    Oid distribution_collation;
+    FmgrInfo hash; // extended hash function of the type's default hash operator class
+    int32 colocation_id;
+    int replication_factor;
+    int shard_count;
+    const Shard *shards; // ascending by hash_min
+};
+
+// The distributed table behind `relid`, or null when it is an ordinary relation. Cheap enough for
+// every relation of every query. The result is valid until the end of the transaction, also when
+// the metadata changes meanwhile (it then describes the state before).
+const DistributedTable *find_distributed_table(Oid relid);
+
+// Same, but an error (42809) that names the relation when it is not distributed.
+const DistributedTable *get_distributed_table(Oid relid);
+
+// The node; an error (42704) when there is none. Valid until the end of the transaction.
+const Node *get_node(int32 node_id);
+const Node *find_node_by_name(const char *name); // null when there is none
+
+// All nodes, as List of Node *, by node_id.
+List *all_nodes();
+
+// Index into table->shards for a non-null value of the distribution column's type.
+int shard_index_for_value(const DistributedTable *table, Datum value);
+
+// "panvel_s12.items", quoted as needed: the shard's table on its nodes.
+char *shard_relation_name(const DistributedTable *table, const Shard *shard);
+
+// The node whose placement of the shard answers reads, and the one that takes writes.
+int32 read_node(const Shard *shard);
+int32 write_node(const Shard *shard);
+
+void invalidate_table(Oid relid);
+void invalidate_nodes();
+
+} // namespace panvel

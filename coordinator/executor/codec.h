@@ -1,0 +1,46 @@
+// Values between the coordinator and the wire: parameters of remote statements and the columns of
+// their results. Types with binary send and receive travel in binary; reg* types, whose OIDs
+// differ between servers, and types without, as text.
+#pragma once
+
+#include "coordinator/remote/remote.h"
+
+extern "C" {
+#include "access/tupdesc.h"
+#include "nodes/execnodes.h"
+}
+
+namespace panvel {
+
+// Whether values of the type travel in binary form in both directions.
+bool travels_in_binary(Oid type);
+
+// Encodes values of one type as a parameter. Made once per statement, used for every execution.
+struct ParamEncoder {
+    Oid type;
+    Oid wire_type; // the type's OID where it is the same on every server (built in), else 0
+    bool binary;
+    FmgrInfo output; // send or output function
+};
+void init_param_encoder(ParamEncoder *encoder, Oid type);
+
+// Encodes `count` values into CurrentMemoryContext.
+RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const bool *nulls,
+                            int count);
+
+// Decodes the columns of results into Datums. All columns of one result have one format, so
+// a result is asked for in binary only where every column's type travels so.
+struct RowDecoder {
+    int column_count;
+    bool binary;
+    FmgrInfo *input; // receive or input functions
+    Oid *io_params;
+    int32 *typmods;
+};
+RowDecoder *make_row_decoder(TupleDesc columns);
+
+// Decodes row `row` of `result` into `values` and `isnull` (column_count each), pass-by-reference
+// values in CurrentMemoryContext. An error (08P01) when the number of columns differs.
+void decode_row(RowDecoder *decoder, PGresult *result, int row, Datum *values, bool *isnull);
+
+} // namespace panvel
