@@ -19,6 +19,7 @@
 
 extern "C" {
 #include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 #include "libpq-fe.h"
 }
 
