@@ -1,0 +1,90 @@
+"""The fixtures keep their own promises."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from panvel_test import collect, postgres, wait_until
+
+
+def test_database_is_fresh(db):
+    db.execute("create table t (a int)")
+    assert db.query("select count(*) from t") == [(0,)]
+    assert db.psql("select extname from pg_extension where extname = 'vector'").stdout == "vector\n"
+
+
+def test_psql_stops_at_the_first_error(db):
+    done = db.psql("select 1/0; select 2;", check=False)
+    assert done.returncode == 3 and done.stdout == "" and "division by zero" in done.stderr
+    with pytest.raises(AssertionError, match="division by zero"):
+        db.psql("select 1/0")
+
+
+def test_kill9_keeps_what_was_committed(make_server):
+    server = make_server(fsync=True)
+    server.execute("create table t as select 1 as a")
+    connection = server.connect(autocommit=False)
+    connection.execute("insert into t values (2)")
+    server.kill9()
+    with pytest.raises(psycopg.OperationalError):
+        connection.execute("commit")
+    port = server.port
+    server.start()
+    assert server.port == port
+    assert server.query("select a from t") == [(1,)]
+    server.restart()
+    assert server.value("select count(*) from t") == 1
+
+
+def test_standby_follows(make_server):
+    server = make_server()
+    standby = server.standby("standby")
+    try:
+        server.execute("create table t as select generate_series(1, 1000) as a")
+        standby.wait_replayed(server)
+        assert standby.value("select count(*) from t") == 1000
+        assert standby.value("select pg_is_in_recovery()")
+    finally:
+        standby.remove()
+
+
+def test_paused_server_goes_on(make_server):
+    server = make_server()
+    with server.connect() as connection:
+        server.pause()
+        server.resume()
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_tap_problems():
+    assert collect.tap_problems("ok 1 - a\nok 2\n1..2\n") == []
+    assert collect.tap_problems("1..2\nok 1\n") == ["2 tests planned, 1 run"]
+    assert collect.tap_problems("ok 1\n")[0].startswith("no plan")
+    failing = collect.tap_problems("1..2\nnot ok 1 - a\n# have: 1\nok 2\n# note\n")
+    assert failing == ["not ok 1 - a", "# have: 1"]
+    assert collect.tap_problems("1..1\nnot ok 1 - a # TODO later\n") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ended_run_leaves_nothing(number):
+    """A run that is interrupted or killed ends its servers and removes its directory."""
+    endless = postgres.REPOSITORY / "test/harness/endless.py"
+    run = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-s", "-q", str(endless)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with run.stdout as output:
+        started = next((line for line in output if "started " in line), None)
+        assert started, "the inner run did not start its server"
+        base, pid = started.split()[-2:]
+        assert os.path.exists(f"/proc/{pid}")
+        run.send_signal(number)
+        run.wait(30)
+    wait_until(lambda: not os.path.exists(base), 30, "removal of the directory")
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "end of the server")
