@@ -1,4 +1,7 @@
 // Module entry of vector.so: settings and access method registration.
+#include "extension/types/vector.h"
 #include "extension/pg/boundary.h"
 
-SQL_MODULE() {}
+SQL_MODULE() {
+    pg::entry([] { vec::init_types(); });
+}

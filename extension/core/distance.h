@@ -1,30 +1,72 @@
 // Distance kernels on float32 vectors, with run-time dispatch: one binary runs on any x86-64
 // machine at its best speed.
+//
+// Accuracy: the kernels accumulate in float, in several lanes (32 to 64 with AVX2 and AVX-512, 16
+// in the portable set), so that the rounding error of a sum of n terms grows with n / lanes rather
+// than n. Sets differ from each other in the last bits; sums that are exact in float (small
+// integers) are the same in all of them. Overflow gives infinity, as in IEEE arithmetic.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 
 namespace ann {
 
 enum class Metric { kL2, kInnerProduct, kCosine, kL1 };
 
-// a, b: `dim` floats each, no alignment required.
+// The instruction sets there are code paths for; every one includes those below it.
+enum class SimdLevel {
+    kPortable, // what the compiler's baseline offers
+    kAvx2,     // AVX2 and FMA
+    kAvx512,   // AVX-512 F, BW, DQ, VL
+};
+
+// a, b: `dim` floats each, no alignment required; nothing is read past them. dim may be 0.
 using DistanceFunction = float (*)(const float *a, const float *b, size_t dim);
 
+// What a cosine is made of: a*b, a*a and b*b.
+struct CosineTerms {
+    float dot;
+    float a_squared;
+    float b_squared;
+
+    // 1 - cos(a,b), with the similarity clamped to [-1, 1]; NaN when either vector is zero or
+    // when the terms overflowed.
+    double distance() const {
+        double similarity = dot / std::sqrt(static_cast<double>(a_squared) * b_squared);
+        if (similarity > 1)
+            similarity = 1;
+        else if (similarity < -1)
+            similarity = -1;
+        return 1 - similarity;
+    }
+};
+
 struct Kernels {
-    const char *name;               // "avx512", "avx2" or "portable"
+    const char *name; // "avx512", "avx2" or "portable"
+    SimdLevel level;
     DistanceFunction l2_squared;    // sum (a-b)^2
     DistanceFunction inner_product; // sum a*b
     DistanceFunction l1;            // sum |a-b|
     // 1 - cos(a,b) in [0, 2]; NaN when either vector is zero.
     DistanceFunction cosine_distance;
+    CosineTerms (*cosine_terms)(const float *a, const float *b, size_t dim);
 };
 
-// The kernels in use: the best ones this CPU runs, or those forced by select_kernels().
+// The kernels in use: the best ones this CPU runs, or those forced by select_kernels(). Other
+// kernels with several code paths (codes, conversions) choose theirs by kernels().level, so that
+// one setting forces all of them. May be called from any thread.
 const Kernels &kernels();
 
 // Forces a set by name ("auto" takes the best again). False when this CPU cannot run it or the
 // name is unknown; the set in use then stays.
 bool select_kernels(const char *name);
+
+// The set of that name ("auto": the best one), or nullptr when this CPU cannot run it or the
+// name is unknown.
+const Kernels *find_kernels(const char *name);
+
+// Sum x*x in double: no float vector overflows it.
+double squared_norm(const float *x, size_t dim);
 
 } // namespace ann

@@ -1,0 +1,46 @@
+// Settings of the vector types.
+#include "extension/core/distance.h"
+#include "extension/types/vector.h"
+
+extern "C" {
+#include "utils/guc.h"
+}
+
+namespace vec {
+namespace {
+
+// Index into this table is the enum's value.
+constexpr config_enum_entry kSimdOptions[] = {
+    {"auto", 0, false},     {"avx512", 1, false}, {"avx2", 2, false},
+    {"portable", 3, false}, {nullptr, 0, false},
+};
+
+int simd = 0;
+
+bool check_simd(int *value, void **, GucSource) {
+    const char *name = kSimdOptions[*value].name;
+    if (ann::find_kernels(name) != nullptr)
+        return true;
+    GUC_check_errcode(ERRCODE_FEATURE_NOT_SUPPORTED);
+    GUC_check_errmsg("vector.simd cannot be \"%s\" on this machine", name);
+    GUC_check_errdetail("Its CPU or operating system does not support these instructions.");
+    GUC_check_errhint("\"auto\" takes the best that is supported, here \"%s\".",
+                      ann::find_kernels("auto")->name);
+    return false;
+}
+
+void assign_simd(int value, void *) {
+    ann::select_kernels(kSimdOptions[value].name);
+}
+
+} // namespace
+
+void init_types() {
+    DefineCustomEnumVariable("vector.simd", "Forces the instruction set of the distance functions.",
+                             "For tests. \"auto\" takes the best that the CPU supports.", &simd, 0,
+                             kSimdOptions, PGC_USERSET, GUC_NOT_IN_SAMPLE, check_simd, assign_simd,
+                             nullptr);
+    MarkGUCPrefixReserved("vector");
+}
+
+} // namespace vec
