@@ -11,11 +11,12 @@
 extern "C" {
 #include "access/attnum.h"
 #include "fmgr.h"
+#include "nodes/pg_list.h"
 }
 
 namespace panvel {
 
-struct Node {
+struct ClusterNode {
     int32 node_id;
     const char *name;
     const char *host;
@@ -59,10 +60,10 @@ const DistributedTable *find_distributed_table(Oid relid);
 const DistributedTable *get_distributed_table(Oid relid);
 
 // The node; an error (42704) when there is none. Valid until the end of the transaction.
-const Node *get_node(int32 node_id);
-const Node *find_node_by_name(const char *name); // null when there is none
+const ClusterNode *get_node(int32 node_id);
+const ClusterNode *find_node_by_name(const char *name); // null when there is none
 
-// All nodes, as List of Node *, by node_id.
+// All nodes, as List of ClusterNode *, by node_id.
 List *all_nodes();
 
 // Index into table->shards for a non-null value of the distribution column's type.

@@ -21,6 +21,7 @@ extern "C" {
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "libpq-fe.h"
+#include "nodes/pg_list.h"
 }
 
 namespace panvel {
