@@ -25,6 +25,10 @@ struct ShippedParams {
 // tableoid) are not shippable.
 bool is_shippable(PlannerInfo *root, Index varno, Expr *expr);
 
+// Whether a worker that sorts or compares by the expression uses this collation.
+// REQUIRES: is_shippable().
+bool is_shippable_with_collation(Index varno, Expr *expr, Oid collation);
+
 // The expression's SQL text under the alias `t`, with search_path = pg_catalog, every parameter
 // cast explicitly by type name; parameters are appended to `params` (equal ones are shared).
 // REQUIRES: is_shippable().
@@ -33,13 +37,16 @@ char *deparse_shipped(PlannerInfo *root, Index varno, Expr *expr, ShippedParams 
 // "$n::type" for an expression that is evaluated on the coordinator.
 char *deparse_param(Expr *expr, ShippedParams *params);
 
-// The shards that rows satisfying `quals` (List of Expr, all ANDed) can be in, as far as the
-// planner can tell from `column = expr` or `column = ANY(array)` on the distribution column.
-// Returned exprs are evaluated at execution (see executor/prune.h); null: all shards.
+// What tells the shards that rows satisfying a condition can be in: `column = value` or
+// `column = ANY(array)` on the distribution column. The value is evaluated at execution
+// (coordinator/executor/prune.h).
 struct PruneKey {
-    Expr *value;   // of the distribution column's type, or an array of it
-    bool is_array;
+    Expr *value;       // free of the relation's columns
+    bool is_array;     // `value` is an array of the type below
+    Oid hash_function; // extended hash function of the value's type, in the column's family
 };
+
+// The first such condition among `quals` (List of Expr, all ANDed), or null: all shards.
 PruneKey *find_prune_key(PlannerInfo *root, Index varno, List *quals);
 
 } // namespace panvel

@@ -7,3 +7,29 @@
 #if PG_VERSION_NUM < 150000
 #error "Panvel needs PostgreSQL 15 or later"
 #endif
+
+extern "C" {
+#include "nodes/nodeFuncs.h"
+}
+
+namespace pg {
+
+// Callbacks of expression_tree_walker and expression_tree_mutator with a typed context. Before 16
+// their parameter lists were undeclared.
+#if PG_VERSION_NUM >= 160000
+using TreeWalker = tree_walker_callback;
+using TreeMutator = tree_mutator_callback;
+#else
+using TreeWalker = bool (*)();
+using TreeMutator = Node *(*)();
+#endif
+
+template <typename Context> TreeWalker walker(bool (*callback)(Node *, Context *)) {
+    return reinterpret_cast<TreeWalker>(reinterpret_cast<void *>(callback));
+}
+
+template <typename Context> TreeMutator mutator(Node *(*callback)(Node *, Context *)) {
+    return reinterpret_cast<TreeMutator>(reinterpret_cast<void *>(callback));
+}
+
+} // namespace pg

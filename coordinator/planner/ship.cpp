@@ -1,0 +1,309 @@
+#include "coordinator/planner/ship.h"
+
+extern "C" {
+#include "access/sysattr.h"
+#include "access/transam.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+}
+
+#include "coordinator/planner/ship_internal.h"
+#include "extension/pg/compat.h"
+
+namespace panvel {
+namespace {
+
+// Whether an object that is not built in belongs to the extension `vector`, which every node has
+// in the same version. Looked up in pg_depend once per object and backend.
+bool belongs_to_vector(Oid class_id, Oid object_id) {
+    struct Key {
+        Oid class_id;
+        Oid object_id;
+    };
+    struct Entry {
+        Key key;
+        bool member;
+    };
+    static HTAB *cache = nullptr;
+    if (cache == nullptr) {
+        HASHCTL control = {};
+        control.keysize = sizeof(Key);
+        control.entrysize = sizeof(Entry);
+        control.hcxt = CacheMemoryContext;
+        cache = hash_create("panvel shippable objects", 64, &control,
+                            HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    }
+    Key key = {class_id, object_id};
+    bool found;
+    auto *entry = static_cast<Entry *>(hash_search(cache, &key, HASH_FIND, &found));
+    if (found)
+        return entry->member;
+    Oid extension = getExtensionOfObject(class_id, object_id);
+    bool member = OidIsValid(extension) && extension == get_extension_oid("vector", true);
+    entry = static_cast<Entry *>(hash_search(cache, &key, HASH_ENTER, &found));
+    entry->member = member;
+    return member;
+}
+
+bool function_is_everywhere(Oid function) {
+    return function < FirstGenbkiObjectId || belongs_to_vector(ProcedureRelationId, function);
+}
+
+bool operator_is_everywhere(Oid op) {
+    return op < FirstGenbkiObjectId || belongs_to_vector(OperatorRelationId, op);
+}
+
+// The collation a worker's parser gives an expression, built up from the leaves: explicit COLLATE
+// is not shipped, so a column's own collation prevails over the database default, and two
+// different ones have no result.
+struct DerivedCollation {
+    Oid collation = InvalidOid;
+    bool conflict = false;
+
+    void merge(const DerivedCollation &child) {
+        conflict |= child.conflict;
+        if (!OidIsValid(child.collation) || child.collation == collation)
+            return;
+        if (!OidIsValid(collation) || collation == DEFAULT_COLLATION_OID)
+            collation = child.collation;
+        else if (child.collation != DEFAULT_COLLATION_OID)
+            conflict = true;
+    }
+};
+
+class Checker {
+  public:
+    Checker(Index varno) : varno_(varno) {}
+
+    bool check(Node *node, DerivedCollation *derived) {
+        if (node == nullptr)
+            return true;
+        if (IsA(node, List)) {
+            ListCell *cell;
+            foreach (cell, castNode(List, node))
+                if (!check(static_cast<Node *>(lfirst(cell)), derived))
+                    return false;
+            return true;
+        }
+        if (is_evaluated_locally(node, varno_)) {
+            // Travels as a parameter, whose collation is its type's default.
+            derived->merge({get_typcollation(exprType(node)), false});
+            return is_transportable(exprType(node));
+        }
+        DerivedCollation own;
+        if (!check_node(node, &own))
+            return false;
+        if (own.conflict)
+            return false;
+        derived->merge(own);
+        return true;
+    }
+
+  private:
+    // A node over columns of the relation: its functions, then its arguments.
+    bool check_node(Node *node, DerivedCollation *own) {
+        switch (nodeTag(node)) {
+        case T_Var: {
+            Var *var = castNode(Var, node);
+            if (var->varno != static_cast<int>(varno_) || var->varlevelsup != 0 ||
+                var->varattno <= 0)
+                return false;
+            own->collation = var->varcollid;
+            return true;
+        }
+        case T_OpExpr:
+        case T_DistinctExpr:
+        case T_NullIfExpr: {
+            OpExpr *op = reinterpret_cast<OpExpr *>(node);
+            return operator_is_everywhere(op->opno) &&
+                   check_call(reinterpret_cast<Node *>(op->args), op->inputcollid, op->opcollid,
+                              own);
+        }
+        case T_ScalarArrayOpExpr: {
+            auto *op = castNode(ScalarArrayOpExpr, node);
+            return operator_is_everywhere(op->opno) &&
+                   check_call(reinterpret_cast<Node *>(op->args), op->inputcollid, InvalidOid, own);
+        }
+        case T_FuncExpr: {
+            auto *func = castNode(FuncExpr, node);
+            return !func->funcretset && function_is_everywhere(func->funcid) &&
+                   check_call(reinterpret_cast<Node *>(func->args), func->inputcollid,
+                              func->funccollid, own);
+        }
+        case T_SubscriptingRef: {
+            auto *ref = castNode(SubscriptingRef, node);
+            return ref->refassgnexpr == nullptr &&
+                   check(reinterpret_cast<Node *>(ref->refupperindexpr), own) &&
+                   check(reinterpret_cast<Node *>(ref->reflowerindexpr), own) &&
+                   check(reinterpret_cast<Node *>(ref->refexpr), own) &&
+                   same_collation(ref->refcollid, own);
+        }
+        case T_RelabelType: {
+            auto *relabel = castNode(RelabelType, node);
+            return check(reinterpret_cast<Node *>(relabel->arg), own) &&
+                   same_collation(relabel->resultcollid, own);
+        }
+        case T_BoolExpr: {
+            auto *expr = castNode(BoolExpr, node);
+            DerivedCollation ignored;
+            return check(reinterpret_cast<Node *>(expr->args), &ignored) && !ignored.conflict;
+        }
+        case T_NullTest: {
+            auto *test = castNode(NullTest, node);
+            DerivedCollation ignored;
+            return !test->argisrow && check(reinterpret_cast<Node *>(test->arg), &ignored);
+        }
+        case T_BooleanTest: {
+            auto *test = castNode(BooleanTest, node);
+            return check(reinterpret_cast<Node *>(test->arg), own);
+        }
+        case T_ArrayExpr: {
+            auto *array = castNode(ArrayExpr, node);
+            return check(reinterpret_cast<Node *>(array->elements), own) &&
+                   same_collation(array->array_collid, own);
+        }
+        case T_CoalesceExpr: {
+            auto *coalesce = castNode(CoalesceExpr, node);
+            return check(reinterpret_cast<Node *>(coalesce->args), own) &&
+                   same_collation(coalesce->coalescecollid, own);
+        }
+        case T_MinMaxExpr: {
+            auto *expr = castNode(MinMaxExpr, node);
+            return check_call(reinterpret_cast<Node *>(expr->args), expr->inputcollid,
+                              expr->minmaxcollid, own);
+        }
+        case T_CaseExpr:
+            return check_case(castNode(CaseExpr, node), own);
+        case T_ArrayCoerceExpr:
+        case T_CoerceViaIO:
+            // The conversion functions are the types' own; immutability is checked for the
+            // expression as a whole.
+            return check_conversion(node, own);
+        default:
+            return false;
+        }
+    }
+
+    bool check_call(Node *args, Oid input_collation, Oid result_collation, DerivedCollation *own) {
+        if (!check(args, own) || own->conflict)
+            return false;
+        if (OidIsValid(input_collation) && input_collation != own->collation)
+            return false;
+        if (!OidIsValid(result_collation)) {
+            own->collation = InvalidOid;
+            return true;
+        }
+        // A result that is collatable from inputs that are not takes the default.
+        if (!OidIsValid(own->collation))
+            own->collation = DEFAULT_COLLATION_OID;
+        return result_collation == own->collation;
+    }
+
+    bool check_case(CaseExpr *expr, DerivedCollation *own) {
+        // CASE x WHEN y: the comparison is in each WHEN over a CaseTestExpr, which ruleutils
+        // prints back as CASE x WHEN y. Only the searched form is shipped.
+        if (expr->arg != nullptr)
+            return false;
+        ListCell *cell;
+        foreach (cell, expr->args) {
+            CaseWhen *when = lfirst_node(CaseWhen, cell);
+            DerivedCollation ignored;
+            if (!check(reinterpret_cast<Node *>(when->expr), &ignored) || ignored.conflict ||
+                !check(reinterpret_cast<Node *>(when->result), own))
+                return false;
+        }
+        return check(reinterpret_cast<Node *>(expr->defresult), own) &&
+               same_collation(expr->casecollid, own);
+    }
+
+    bool check_conversion(Node *node, DerivedCollation *own) {
+        if (IsA(node, ArrayCoerceExpr))
+            return false;
+        auto *conversion = castNode(CoerceViaIO, node);
+        DerivedCollation ignored;
+        if (!check(reinterpret_cast<Node *>(conversion->arg), &ignored) || ignored.conflict)
+            return false;
+        // Only between built-in types: text conversions of others may depend on settings.
+        if (conversion->resulttype >= FirstGenbkiObjectId ||
+            exprType(reinterpret_cast<Node *>(conversion->arg)) >= FirstGenbkiObjectId)
+            return false;
+        own->collation = get_typcollation(conversion->resulttype);
+        return !OidIsValid(conversion->resultcollid) || conversion->resultcollid == own->collation;
+    }
+
+    static bool same_collation(Oid collation, DerivedCollation *own) {
+        return !own->conflict && (!OidIsValid(collation) || collation == own->collation);
+    }
+
+    // Types without a form of their own on the wire cannot be parameters.
+    static bool is_transportable(Oid type) {
+        char kind = get_typtype(type);
+        return kind != TYPTYPE_PSEUDO && kind != TYPTYPE_COMPOSITE;
+    }
+
+    Index varno_;
+};
+
+bool references_relation_walker(Node *node, Index *varno) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, Var)) {
+        Var *var = castNode(Var, node);
+        return var->varlevelsup == 0 && var->varno == static_cast<int>(*varno);
+    }
+    // CaseTestExpr and the like mean something only inside their parent.
+    if (IsA(node, CaseTestExpr) || IsA(node, CoerceToDomainValue) || IsA(node, SubPlan) ||
+        IsA(node, AlternativeSubPlan) || IsA(node, Aggref) || IsA(node, WindowFunc) ||
+        IsA(node, GroupingFunc) || IsA(node, PlaceHolderVar) || IsA(node, CurrentOfExpr))
+        return true;
+    return expression_tree_walker(node, pg::walker(references_relation_walker), varno);
+}
+
+bool function_is_not_immutable(Oid function, void *) {
+    return func_volatile(function) != PROVOLATILE_IMMUTABLE;
+}
+
+// Finds a function that is not immutable outside the parts that are evaluated locally.
+bool mutable_walker(Node *node, Index *varno) {
+    if (node == nullptr || is_evaluated_locally(node, *varno))
+        return false;
+    if (!IsA(node, List) && check_functions_in_node(node, function_is_not_immutable, nullptr))
+        return true;
+    return expression_tree_walker(node, pg::walker(mutable_walker), varno);
+}
+
+} // namespace
+
+bool references_relation(Node *node, Index varno) {
+    return references_relation_walker(node, &varno);
+}
+
+bool is_evaluated_locally(Node *node, Index varno) {
+    return !IsA(node, List) && !references_relation(node, varno) &&
+           !contain_volatile_functions(node);
+}
+
+bool is_shippable(PlannerInfo *, Index varno, Expr *expr) {
+    Node *node = reinterpret_cast<Node *>(expr);
+    DerivedCollation derived;
+    if (!Checker(varno).check(node, &derived) || derived.conflict)
+        return false;
+    return !mutable_walker(node, &varno);
+}
+
+bool is_shippable_with_collation(Index varno, Expr *expr, Oid collation) {
+    DerivedCollation derived;
+    return Checker(varno).check(reinterpret_cast<Node *>(expr), &derived) && !derived.conflict &&
+           (!OidIsValid(collation) || collation == derived.collation);
+}
+
+} // namespace panvel
