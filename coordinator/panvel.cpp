@@ -1,4 +1,14 @@
 // Module entry of panvel.so: settings, hooks, shared memory.
+#include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/metadata.h"
 #include "extension/pg/boundary.h"
 
-SQL_MODULE() {}
+// Loaded lazily (by a function call, without shared_preload_libraries) the module installs no
+// hooks and no settings: require_preload() then says what to do.
+SQL_MODULE() {
+    panvel::init_metadata();
+    if (!process_shared_preload_libraries_in_progress)
+        return;
+    panvel::preloaded = true;
+    panvel::init_catalog();
+}

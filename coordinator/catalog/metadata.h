@@ -32,8 +32,8 @@ struct Placement {
 
 struct Shard {
     int64 shard_id;
-    int64 hash_min; // inclusive
-    int64 hash_max; // inclusive
+    int64 hash_min;           // inclusive
+    int64 hash_max;           // inclusive
     char schema[NAMEDATALEN]; // "panvel_s<shard_id>", the same on every node
     int placement_count;
     const Placement *placements; // the leader first
@@ -47,6 +47,8 @@ struct DistributedTable {
     FmgrInfo hash; // extended hash function of the type's default hash operator class
     int32 colocation_id;
     int replication_factor;
+    double row_estimate; // as of the last ANALYZE; negative: unknown
+    int64 page_estimate;
     int shard_count;
     const Shard *shards; // ascending by hash_min
 };
@@ -76,7 +78,12 @@ char *shard_relation_name(const DistributedTable *table, const Shard *shard);
 int32 read_node(const Shard *shard);
 int32 write_node(const Shard *shard);
 
+// Tables of one colocation group, as List of Oid, in no order.
+List *colocated_tables(int32 colocation_id);
+
 void invalidate_table(Oid relid);
 void invalidate_nodes();
+
+void init_metadata(); // callbacks; from _PG_init
 
 } // namespace panvel
