@@ -1,0 +1,70 @@
+# The verbs of Panvel. Each calls CMake (the one build) or pytest (the one test runner).
+#   make PG_CONFIG=/path/to/pg_config     the PostgreSQL to build for, install into and test
+#   make BUILD=build-debug BUILD_TYPE=Debug CXX=clang++
+#   make install SUDO=sudo                DESTDIR= is honoured
+
+PG_CONFIG ?= pg_config
+BUILD ?= build
+BUILD_TYPE ?= Release
+PYTHON ?= /usr/bin/python3
+JOBS ?= $(shell nproc)
+SUDO ?=
+PANVEL_SOAK_SECONDS ?= 600
+GENERATOR := $(if $(shell command -v ninja),Ninja,Unix Makefiles)
+PYTEST = PG_CONFIG=$(PG_CONFIG) PANVEL_BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest
+
+export PG_CONFIG
+
+.PHONY: all install uninstall check installcheck soak demo bench lint format clean deps help
+
+all: $(BUILD)/CMakeCache.txt
+	cmake -S . -B $(BUILD) -DPG_CONFIG=$(PG_CONFIG) -DCMAKE_BUILD_TYPE=$(BUILD_TYPE) > $(BUILD)/configure.log || { cat $(BUILD)/configure.log; exit 1; }
+	cmake --build $(BUILD) --parallel $(JOBS)
+
+$(BUILD)/CMakeCache.txt:
+	cmake -S . -B $(BUILD) -G "$(GENERATOR)" -DPG_CONFIG=$(PG_CONFIG) -DCMAKE_BUILD_TYPE=$(BUILD_TYPE)
+
+install: all
+	$(SUDO) env DESTDIR=$(DESTDIR) cmake --install $(BUILD)
+
+uninstall:
+	sed 's|^|$(DESTDIR)|' $(BUILD)/install_manifest.txt | $(SUDO) xargs rm -fv
+
+# ---------------------------------------------------------------------- tests (test/README.md)
+check: install
+	$(PYTEST) test
+
+installcheck:
+	$(PYTEST) test --ignore=test/unit
+
+soak: install
+	PANVEL_SOAK_SECONDS=$(PANVEL_SOAK_SECONDS) $(PYTEST) test -m soak
+
+demo:
+	./panvel demo
+
+bench: install
+	PANVEL_BUILD=$(abspath $(BUILD)) test/bench/run
+
+# ---------------------------------------------------------------------- the source
+SOURCES = $(shell git ls-files '*.cpp' '*.h')
+SCRIPTS = panvel .ci/run
+
+lint: all
+	clang-format --dry-run -Werror $(SOURCES)
+	for script in $(SCRIPTS); do bash -n $$script || exit 1; done
+	if command -v shellcheck; then shellcheck $(SCRIPTS); fi
+	git ls-files '*.cpp' | xargs -P $(JOBS) -n 1 clang-tidy -p $(BUILD) --quiet --warnings-as-errors='*'
+
+format:
+	clang-format -i $(SOURCES)
+
+clean:
+	rm -rf $(BUILD)
+
+deps:
+	./panvel deps
+
+help:
+	@sed -n '1,5p' Makefile
+	@echo "verbs: $$(sed -n 's/^.PHONY: //p' Makefile)"
