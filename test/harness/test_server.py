@@ -8,7 +8,7 @@ import sys
 import psycopg
 import pytest
 
-from panvel_test import collect, postgres, wait_until
+from panvel_test import Server, collect, postgres, wait_until
 
 
 def test_database_is_fresh(db):
@@ -83,8 +83,8 @@ def test_ended_run_leaves_nothing(number):
         started = next((line for line in output if "started " in line), None)
         assert started, "the inner run did not start its server"
         base, pid = started.split()[-2:]
-        assert os.path.exists(f"/proc/{pid}")
+        assert Server.is_alive(pid)
         run.send_signal(number)
         run.wait(30)
     wait_until(lambda: not os.path.exists(base), 30, "removal of the directory")
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), 30, "end of the server")
+    wait_until(lambda: not Server.is_alive(pid), 30, "end of the server")

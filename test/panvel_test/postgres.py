@@ -41,7 +41,8 @@ def as_server_user(command):
         return command
     user = pwd.getpwnam(SERVER_USER)
     ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
-    return ["setpriv", *ids, "--", *command]
+    # libpq in a server looks for certificates and passwords under HOME.
+    return ["setpriv", *ids, "--", "env", f"HOME={user.pw_dir}", *command]
 
 
 def run(command, check=True, **options):
