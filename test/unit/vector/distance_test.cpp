@@ -11,6 +11,10 @@
 #include <string>
 #include <vector>
 
+namespace ann {
+const Kernels *emulated_avx512_kernels(); // distance_avx512_emulated_test.cpp
+}
+
 namespace {
 
 using ann::CosineTerms;
@@ -83,7 +87,8 @@ class GuardedFloats {
 class DistanceTest : public testing::TestWithParam<const char *> {
   protected:
     void SetUp() override {
-        kernels_ = ann::find_kernels(GetParam());
+        kernels_ = std::string("avx512_emulated") == GetParam() ? ann::emulated_avx512_kernels()
+                                                                : ann::find_kernels(GetParam());
         if (kernels_ == nullptr)
             GTEST_SKIP() << "this CPU does not run " << GetParam();
     }
@@ -207,7 +212,8 @@ TEST_P(DistanceTest, OverflowIsInfinity) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Sets, DistanceTest, testing::Values("portable", "avx2", "avx512"),
+INSTANTIATE_TEST_SUITE_P(Sets, DistanceTest,
+                         testing::Values("portable", "avx2", "avx512", "avx512_emulated"),
                          [](const auto &info) { return std::string(info.param); });
 
 TEST(Kernels, AreSelectedByName) {
