@@ -12,7 +12,7 @@
 #include <vector>
 
 namespace ann {
-const Kernels *emulated_avx512_kernels(); // distance_avx512_emulated_test.cpp
+const Kernels *emulated_avx512_kernels(); // distance_avx512_emulated.cpp
 }
 
 namespace {
