@@ -11,20 +11,13 @@ extern "C" {
 namespace vec {
 namespace {
 
-// True when the first argument is the running value of an aggregate, which the function may
-// overwrite. Its bytes may still be those of a row: only a plain four-byte header is ours.
-bool may_overwrite_first(FunctionCallInfo fcinfo) {
-    return AggCheckCallContext(fcinfo, nullptr) != 0 &&
-           VARATT_IS_4B_U(DatumGetPointer(PG_GETARG_DATUM(0)));
-}
-
-// The sum or difference, computed by `element`; `left` is overwritten where that is allowed, so
-// that sum(vector) allocates nothing per row.
+// The sum or difference, computed by `element`. Within an aggregate the first argument is its
+// running value, which may be overwritten: sum(vector) allocates nothing per row.
 template <typename Element> Datum add_elements(FunctionCallInfo fcinfo, Element element) {
     Vector *a = datum_get_vector(PG_GETARG_DATUM(0));
     VectorView b = datum_view_vector(PG_GETARG_DATUM(1));
     check_same_dims(a->dim, b.dim);
-    Vector *result = may_overwrite_first(fcinfo) ? a : make_vector(a->dim);
+    Vector *result = AggCheckCallContext(fcinfo, nullptr) != 0 ? a : make_vector(a->dim);
     for (int i = 0; i < b.dim; i++)
         result->x[i] = element(a->x[i], b[i]);
     for (int i = 0; i < b.dim; i++) {

@@ -82,7 +82,11 @@ select throws_ok($$select '[1e-37]'::vector * '[1e-37]'$$, '22003', 'value out o
 select throws_ok(format($$select '[1,2]'::vector %s '[3]'$$, o), '22000', 'different vector dimensions 2 and 1', o) from unnest(array['+', '-', '*']) o;
 select throws_ok($$select array_fill(0, array[16000])::vector || '[1]'$$, '54000', 'vector cannot have more than 16000 dimensions');
 select is((a + b)::real[], (select array_agg(x + y order by n) from unnest(a::real[], b::real[]) with ordinality u(x, y, n))) from pairs where dim in (1, 29, 30, 784);
-select is(a::text, (select a from pairs p where p.dim = pairs.dim)::text, 'operands stay as they were') from pairs where dim = 30;
+create temporary table operands as select dim, a, b, a::text a_text, b::text b_text from pairs where dim in (29, 31, 100, 784);
+select is((select count(a + b) from operands), 4::bigint);
+select ok(a::text = a_text and b::text = b_text, 'addition leaves its operands: ' || dim) from operands;
+select is((select count(a - b) from operands), 4::bigint);
+select ok(a::text = a_text and b::text = b_text, 'subtraction leaves its operands: ' || dim) from operands;
 
 -- parts and norms
 select is(vector_dims('[1,2,3]'), 3);

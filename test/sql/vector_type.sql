@@ -82,6 +82,15 @@ select is(v <-> v::text::vector, 0::float8) from stored;
 select ok(v = v::text::vector and vector_hash(v) = vector_hash(v::text::vector)) from stored;
 select is(vector_send(v), vector_send(v::text::vector)) from stored;
 
+-- a value whose dimension contradicts its size is an error, not a read beyond its end
+create cast (bytea as vector) without function;
+select is(('\x0200' || '\x0000'::bytea || '\x0000803f00000040'::bytea)::bytea::vector::text, '[1,2]');
+select throws_ok(format($$select %s from (values (%L::bytea::vector)) t(v)$$, call, damaged), 'XX001', null, call || ' of ' || damaged)
+    from unnest(array['v::text', 'v <-> v', 'v + v', 'v = v', 'vector_send(v)', 'vector_hash(v)', 'v::vector(2)', 'v::real[]', 'vector_accum(array[0], v)']) call,
+         unnest(array['\x', '\x01', '\x0000', '\x02000000', '\x020000000000803f', '\x010000000000803f00000040', '\xffff00000000803f', '\x000000000000803f',
+                      '\x803e0000' || repeat('00', 200)]) damaged;
+drop cast (bytea as vector);
+
 -- casts
 select is(array[1,2,3]::vector::text, '[1,2,3]');
 select is(array[1.0,2.5,3]::vector::text, '[1,2.5,3]');
