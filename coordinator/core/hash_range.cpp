@@ -20,7 +20,8 @@ int64_t value_at(uint128_t position) {
 std::vector<HashRange> split_hash_space(uint32_t count) {
     std::vector<HashRange> ranges(count);
     for (uint32_t i = 0; i < count; i++)
-        ranges[i] = {value_at(first_position(i, count)), value_at(first_position(i + 1, count) - 1)};
+        ranges[i] = {value_at(first_position(i, count)),
+                     value_at(first_position(i + 1, count) - 1)};
     return ranges;
 }
 

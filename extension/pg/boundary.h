@@ -108,29 +108,29 @@ template <typename Body> auto core(Body &&body) -> decltype(body()) {
 
 // Defines an SQL-callable function; the body follows in braces and sees `fcinfo`:
 //     SQL_FUNCTION(vector_dims) { ... PG_RETURN_INT32(n); }
-#define SQL_FUNCTION(name)                                                                        \
-    static Datum name##_body(FunctionCallInfo fcinfo);                                            \
-    extern "C" {                                                                                  \
-    __attribute__((visibility("default"))) extern const Pg_finfo_record *pg_finfo_##name(void);   \
-    const Pg_finfo_record *pg_finfo_##name(void) {                                                \
-        static const Pg_finfo_record record = {1};                                                \
-        return &record;                                                                           \
-    }                                                                                             \
-    __attribute__((visibility("default"))) extern Datum name(PG_FUNCTION_ARGS);                   \
-    Datum name(PG_FUNCTION_ARGS) {                                                                \
-        return pg::entry([&] { return name##_body(fcinfo); });                                    \
-    }                                                                                             \
-    }                                                                                             \
+#define SQL_FUNCTION(name)                                                                         \
+    static Datum name##_body(FunctionCallInfo fcinfo);                                             \
+    extern "C" {                                                                                   \
+    __attribute__((visibility("default"))) extern const Pg_finfo_record *pg_finfo_##name(void);    \
+    const Pg_finfo_record *pg_finfo_##name(void) {                                                 \
+        static const Pg_finfo_record record = {1};                                                 \
+        return &record;                                                                            \
+    }                                                                                              \
+    __attribute__((visibility("default"))) extern Datum name(PG_FUNCTION_ARGS);                    \
+    Datum name(PG_FUNCTION_ARGS) {                                                                 \
+        return pg::entry([&] { return name##_body(fcinfo); });                                     \
+    }                                                                                              \
+    }                                                                                              \
     static Datum name##_body([[maybe_unused]] FunctionCallInfo fcinfo)
 
 // PG_MODULE_MAGIC and _PG_init with the visibility that our -fvisibility=hidden needs.
-#define SQL_MODULE()                                                                              \
-    extern "C" {                                                                                  \
-    __attribute__((visibility("default"))) extern const Pg_magic_struct *Pg_magic_func(void);     \
-    const Pg_magic_struct *Pg_magic_func(void) {                                                  \
-        static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA;                                \
-        return &magic;                                                                            \
-    }                                                                                             \
-    __attribute__((visibility("default"))) extern void _PG_init(void);                            \
-    }                                                                                             \
+#define SQL_MODULE()                                                                               \
+    extern "C" {                                                                                   \
+    __attribute__((visibility("default"))) extern const Pg_magic_struct *Pg_magic_func(void);      \
+    const Pg_magic_struct *Pg_magic_func(void) {                                                   \
+        static const Pg_magic_struct magic = PG_MODULE_MAGIC_DATA;                                 \
+        return &magic;                                                                             \
+    }                                                                                              \
+    __attribute__((visibility("default"))) extern void _PG_init(void);                             \
+    }                                                                                              \
     extern "C" void _PG_init(void)

@@ -38,10 +38,10 @@ extern "C" {
 // Our own assertions: on in a Debug build or with -DPANVEL_ASSERT=ON. They raise PANIC, so
 // that a test run stops with a core at the place.
 #if defined(PANVEL_ASSERTIONS)
-#define PANVEL_ASSERT(condition)                                                                  \
-    do {                                                                                          \
-        if (!(condition))                                                                         \
-            elog(PANIC, "assertion failed: %s (%s:%d)", #condition, __FILE__, __LINE__);          \
+#define PANVEL_ASSERT(condition)                                                                   \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            elog(PANIC, "assertion failed: %s (%s:%d)", #condition, __FILE__, __LINE__);           \
     } while (0)
 #else
 #define PANVEL_ASSERT(condition) ((void)sizeof(condition))

@@ -52,7 +52,8 @@ class GoogleTestItem(ForeignItem):
         if done.returncode != 0:
             raise Failed(f"exit status {done.returncode}\n{done.stdout}")
         if "[  SKIPPED ]" in done.stdout:
-            pytest.skip(done.stdout.strip())
+            told = [line for line in done.stdout.splitlines() if not line.startswith(("[", "Run"))]
+            pytest.skip(" ".join(told))
 
     def reportinfo(self):
         return self.path, None, self.name
