@@ -1,5 +1,5 @@
 // The distance kernels against a plain loop: build/test/distance_bench
-// --benchmark_filter='l2_squared/.*/784'
+// --benchmark_filter='l2_squared/.*dim:784'. Each iteration computes 64 distances.
 #include <benchmark/benchmark.h>
 
 #include <cmath>
@@ -42,9 +42,13 @@ float plain_cosine_distance(const float *a, const float *b, size_t dim) {
     return static_cast<float>(1 - dot / std::sqrt(static_cast<double>(aa) * bb));
 }
 
-// One query against 64 vectors, which stay in the second-level cache.
-void run(benchmark::State &state, ann::DistanceFunction distance) {
-    size_t dim = static_cast<size_t>(state.range(0));
+std::vector<ann::DistanceFunction> registered;
+
+// The function of number range(0), in range(1) dimensions: one query against 64 vectors, which
+// stay in the second-level cache.
+void run(benchmark::State &state) {
+    ann::DistanceFunction distance = registered[static_cast<size_t>(state.range(0))];
+    size_t dim = static_cast<size_t>(state.range(1));
     constexpr size_t kVectors = 64;
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
@@ -53,7 +57,7 @@ void run(benchmark::State &state, ann::DistanceFunction distance) {
         value = normal(random);
     for (float &value : data)
         value = normal(random);
-    for (auto _ : state) {
+    while (state.KeepRunning()) {
         for (size_t i = 0; i < kVectors; i++)
             benchmark::DoNotOptimize(distance(query.data(), data.data() + i * dim, dim));
     }
@@ -61,11 +65,12 @@ void run(benchmark::State &state, ann::DistanceFunction distance) {
 }
 
 void add(const std::string &metric, const std::string &set, ann::DistanceFunction distance) {
-    auto *registered =
-        benchmark::RegisterBenchmark((metric + "/" + set).c_str(),
-                                     [distance](benchmark::State &state) { run(state, distance); });
+    auto number = static_cast<int64_t>(registered.size());
+    registered.push_back(distance);
+    auto *benchmark = benchmark::RegisterBenchmark((metric + "/" + set).c_str(), run);
+    benchmark->ArgNames({"", "dim"});
     for (int64_t dim : {8, 128, 256, 784, 1536})
-        registered->Arg(dim);
+        benchmark->Args({number, dim});
 }
 
 } // namespace
