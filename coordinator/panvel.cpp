@@ -1,6 +1,8 @@
 // Module entry of panvel.so: settings, hooks, shared memory.
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/remote/remote.h"
+#include "coordinator/transaction/transaction.h"
 #include "extension/pg/boundary.h"
 
 // Loaded lazily (by a function call, without shared_preload_libraries) the module installs no
@@ -11,4 +13,6 @@ SQL_MODULE() {
         return;
     panvel::preloaded = true;
     panvel::init_catalog();
+    panvel::init_remote();
+    panvel::init_transaction();
 }

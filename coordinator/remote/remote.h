@@ -19,7 +19,6 @@
 
 extern "C" {
 #include "lib/stringinfo.h"
-#include "nodes/pg_list.h"
 #include "libpq-fe.h"
 #include "nodes/pg_list.h"
 }
@@ -51,8 +50,8 @@ struct RemoteParams {
 };
 
 struct RemoteStatement {
-    const char *sql;             // one command
-    const RemoteParams *params;  // may be null
+    const char *sql;            // one command
+    const RemoteParams *params; // may be null
     Effect effect;
     bool keep_prepared;  // parse once per connection and keep the prepared statement
     bool binary_results; // columns arrive in binary form; else as text

@@ -33,3 +33,23 @@ template <typename Context> TreeMutator mutator(Node *(*callback)(Node *, Contex
 }
 
 } // namespace pg
+
+extern "C" {
+#include "storage/latch.h"
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+}
+
+namespace pg {
+
+// A set that outlives transactions. PostgreSQL 17 gave sets a resource owner.
+inline WaitEventSet *create_wait_event_set(int events) {
+#if PG_VERSION_NUM >= 170000
+    return CreateWaitEventSet(nullptr, events);
+#else
+    return CreateWaitEventSet(TopMemoryContext, events);
+#endif
+}
+
+} // namespace pg

@@ -35,6 +35,12 @@ extern "C" {
 #include "utils/memutils.h"
 }
 
+// PostgreSQL checks macro arguments (lists, ilist.h) with GCC builtins that C++ has not.
+#undef AssertVariableIsOfType
+#define AssertVariableIsOfType(varname, typename) ((void)0)
+#undef AssertVariableIsOfTypeMacro
+#define AssertVariableIsOfTypeMacro(varname, typename) ((void)0)
+
 // Our own assertions: on in a Debug build or with -DPANVEL_ASSERT=ON. They raise PANIC, so
 // that a test run stops with a core at the place.
 #if defined(PANVEL_ASSERTIONS)
