@@ -1,6 +1,7 @@
 // Module entry of panvel.so: settings, hooks, shared memory.
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/planner.h"
 #include "coordinator/remote/remote.h"
 #include "coordinator/transaction/transaction.h"
 #include "extension/pg/boundary.h"
@@ -15,4 +16,5 @@ SQL_MODULE() {
     panvel::init_catalog();
     panvel::init_remote();
     panvel::init_transaction();
+    panvel::init_planner();
 }

@@ -54,7 +54,7 @@ Node *make_param(Expr *expr, ShippedParams *params) {
 Node *parameterize_mutator(Node *node, Parameterize *context) {
     if (node == nullptr)
         return nullptr;
-    if (!IsA(node, List) && is_evaluated_locally(node, context->varno)) {
+    if (!IsA(node, List) && !IsA(node, CaseWhen) && is_evaluated_locally(node, context->varno)) {
         // NULL and the truth values are part of the condition's shape, not values to vary.
         if (IsA(node, Const)) {
             Const *constant = castNode(Const, node);

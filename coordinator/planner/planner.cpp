@@ -1,0 +1,124 @@
+// Hooks into PostgreSQL's planner: what cannot be done on distributed relations is refused before
+// planning; every distributed relation's paths are replaced.
+#include "coordinator/planner/planner.h"
+
+#include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/scan.h"
+#include "extension/pg/boundary.h"
+#include "extension/pg/compat.h"
+
+extern "C" {
+#include "access/sysattr.h"
+#include "nodes/nodeFuncs.h"
+#include "catalog/pg_class.h"
+#include "optimizer/paths.h"
+#include "optimizer/planner.h"
+#include "parser/parsetree.h"
+#include "utils/lsyscache.h"
+}
+
+namespace panvel {
+namespace {
+
+planner_hook_type next_planner = nullptr;
+set_rel_pathlist_hook_type next_set_rel_pathlist = nullptr;
+
+[[noreturn]] void refuse(Oid relid, const char *construct, const char *hint) {
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("%s is not supported on distributed table \"%s\"", construct,
+                           get_rel_name(relid)),
+                    errhint("%s", hint)));
+    pg_unreachable();
+}
+
+bool is_distributed(const RangeTblEntry *entry) {
+    return entry->rtekind == RTE_RELATION && entry->relkind == RELKIND_RELATION &&
+           find_distributed_table(entry->relid) != nullptr;
+}
+
+// Walks a query tree with its enclosing queries, so that a column is found at any depth.
+struct QueryWalk {
+    List *queries; // innermost first
+};
+
+void check_entry(const Query *query, Index index, RangeTblEntry *entry) {
+    if (entry->tablesample != nullptr)
+        refuse(entry->relid, "TABLESAMPLE", "Filter by a random() expression instead.");
+    if (get_parse_rowmark(const_cast<Query *>(query), index) != nullptr)
+        refuse(entry->relid, "SELECT FOR UPDATE/SHARE",
+               "Run the UPDATE itself: it locks the rows on the nodes that hold them.");
+}
+
+bool check_walker(Node *node, QueryWalk *walk) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, Var)) {
+        Var *var = castNode(Var, node);
+        if (var->varattno >= 0 || var->varattno == TableOidAttributeNumber ||
+            static_cast<int>(var->varlevelsup) >= list_length(walk->queries))
+            return false;
+        auto *query = static_cast<Query *>(list_nth(walk->queries, var->varlevelsup));
+        RangeTblEntry *entry = rt_fetch(var->varno, query->rtable);
+        if (is_distributed(entry))
+            refuse(
+                entry->relid,
+                psprintf("system column \"%s\"", get_attname(entry->relid, var->varattno, false)),
+                "Use the primary key to identify rows.");
+        return false;
+    }
+    if (IsA(node, Query)) {
+        Query *query = castNode(Query, node);
+        Index index = 0;
+        ListCell *cell;
+        foreach (cell, query->rtable) {
+            index++;
+            auto *entry = lfirst_node(RangeTblEntry, cell);
+            if (is_distributed(entry))
+                check_entry(query, index, entry);
+        }
+        QueryWalk inner = {lcons(query, list_copy(walk->queries))};
+        return query_tree_walker(query, pg::walker(check_walker), &inner, 0);
+    }
+    return expression_tree_walker(node, pg::walker(check_walker), walk);
+}
+
+bool mentions_distributed_walker(Node *node, void *context) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, RangeTblEntry))
+        return is_distributed(castNode(RangeTblEntry, node));
+    if (IsA(node, Query))
+        return query_tree_walker(castNode(Query, node), pg::walker(mentions_distributed_walker),
+                                 context, QTW_EXAMINE_RTES_BEFORE);
+    return expression_tree_walker(node, pg::walker(mentions_distributed_walker), context);
+}
+
+PlannedStmt *plan_query(Query *query, const char *text, int cursor_options, ParamListInfo params) {
+    pg::entry([&] {
+        if (mentions_distributed_walker(reinterpret_cast<Node *>(query), nullptr)) {
+            QueryWalk walk = {NIL};
+            check_walker(reinterpret_cast<Node *>(query), &walk);
+        }
+    });
+    return next_planner ? next_planner(query, text, cursor_options, params)
+                        : standard_planner(query, text, cursor_options, params);
+}
+
+void set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index index, RangeTblEntry *entry) {
+    if (next_set_rel_pathlist)
+        next_set_rel_pathlist(root, rel, index, entry);
+    if (is_distributed(entry))
+        pg::entry([&] { add_scan_paths(root, rel, entry); });
+}
+
+} // namespace
+
+void init_planner() {
+    register_scan_methods();
+    next_planner = planner_hook;
+    planner_hook = plan_query;
+    next_set_rel_pathlist = set_rel_pathlist_hook;
+    set_rel_pathlist_hook = set_rel_pathlist;
+}
+
+} // namespace panvel

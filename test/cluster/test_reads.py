@@ -1,0 +1,172 @@
+"""A SELECT on a distributed table gives what it gives on a plain one."""
+
+import random
+
+import psycopg
+import pytest
+
+from query_generator import QueryGenerator
+from read_queries import ORDERED, PREPARED, UNORDERED
+
+COLUMNS = """(id int primary key, category text, embedding vector(3), price float8,
+              ts timestamptz, tags text[], payload jsonb)"""
+ROWS = """
+    select i, 'cat' || (i % 7),
+           case when i % 50 = 0 then null
+                else ('[' || (i * 37 % 101) || ',' || (i * 53 % 103) || ',' || (i * 71 % 107) || ']')::vector end,
+           case when i % 11 = 0 then null else (i * 7919 % 1000) / 10.0 end,
+           timestamptz '2024-01-01 00:00+00' + i * interval '1 hour',
+           case when i % 13 = 0 then null else array['t' || i % 3, 't' || i % 5] end,
+           jsonb_build_object('k', i % 10)
+    from generate_series(1, 1000) i"""
+RANDOM_QUERIES = 500
+
+
+@pytest.fixture(scope="module")
+def tables(shared_cluster):
+    """A database with `dist` and `plain` of equal content; read only."""
+    database = shared_cluster.database("reads")
+    database.execute(f"create table dist {COLUMNS}")
+    database.execute(f"create table plain {COLUMNS}")
+    database.execute(f"insert into plain {ROWS}")
+    database.execute(f"insert into dist {ROWS}")
+    database.execute("create table labels (category text, label text, weight int)")
+    database.execute("insert into labels select 'cat' || i, 'L' || i, i from generate_series(0, 9) i")
+    database.execute("select panvel.create_distributed_table('dist', 'id', shard_count => 7)")
+    yield database
+    database.drop()
+
+
+def answer(connection, sql):
+    """The rows, or the SQLSTATE of the error."""
+    try:
+        return connection.execute(sql).fetchall()
+    except psycopg.Error as error:
+        return error.sqlstate
+
+
+def both(connection, sql):
+    distributed = answer(connection, sql.replace("{items}", "dist"))
+    plain = answer(connection, sql.replace("{items}", "plain"))
+    assert not isinstance(plain, str), f"{sql}: {plain}"
+    return distributed, plain
+
+
+def multiset(rows):
+    return sorted(map(repr, rows)) if isinstance(rows, list) else rows
+
+
+@pytest.mark.parametrize("sql", ORDERED)
+def test_ordered(tables, sql):
+    with tables.connect() as connection:
+        distributed, plain = both(connection, sql)
+        assert distributed == plain
+
+
+@pytest.mark.parametrize("sql", UNORDERED)
+def test_unordered(tables, sql):
+    with tables.connect() as connection:
+        distributed, plain = both(connection, sql)
+        assert multiset(distributed) == multiset(plain)
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("sql, values", PREPARED)
+def test_prepared(tables, mode, sql, values):
+    quoted = ", ".join("null" if v is None else "'" + v.replace("'", "''") + "'" for v in values)
+    with tables.connect() as connection:
+        connection.execute(f"set plan_cache_mode = {mode}")
+        answers = []
+        for table in ("dist", "plain"):
+            connection.execute(f"prepare {table}_query as " + sql.replace("{items}", table))
+            answers.append([answer(connection, f"execute {table}_query({quoted})") for _ in range(3)])
+        assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("sql", ORDERED[:45])
+def test_cursor(tables, sql):
+    """Read in steps of three, with other statements in between on the same nodes."""
+    with tables.connect(autocommit=False) as connection:
+        plain = answer(connection, sql.replace("{items}", "plain"))
+        connection.execute("declare c cursor for " + sql.replace("{items}", "dist"))
+        rows = []
+        while batch := connection.execute("fetch 3 from c").fetchall():
+            rows += batch
+            assert answer(connection, "select count(*) from dist") == [(1000,)]
+        assert rows == plain
+
+
+def test_random_queries(tables):
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    generator = QueryGenerator(seed)
+    with tables.connect() as connection:
+        for number in range(RANDOM_QUERIES):
+            sql, ordered = generator.query()
+            distributed = answer(connection, sql.replace("{items}", "dist"))
+            plain = answer(connection, sql.replace("{items}", "plain"))
+            if not ordered:
+                distributed, plain = multiset(distributed), multiset(plain)
+            assert distributed == plain, f"seed {seed}, query {number}: {sql}"
+
+
+def test_only_needed_columns_and_rows_travel(tables):
+    plan = "\n".join(row[0] for row in tables.query(
+        "explain (analyze, verbose, timing off) select id from dist where price > 10 "
+        "order by embedding <-> '[1,2,3]' limit 5"))
+    assert "Merge Key" in plan
+    assert "LIMIT 5" in plan
+    assert "payload" not in plan
+    assert "t.price > " in plan
+    # Every node sends at most the five rows, none is filtered on the coordinator.
+    assert plan.count("rows=5") >= 3
+    assert "Rows Removed by Filter" not in plan
+
+
+def test_equality_on_the_distribution_column_asks_one_shard(tables):
+    for condition, shards in [("id = 5", 1), ("5 = id", 1), ("id = 5::bigint", 1),
+                              ("id in (5, 5)", 1), ("id = null", 0), ("id > 5", 7),
+                              ("id = 5 and price > 1", 1), ("id = 5 or price > 1", 7)]:
+        plan = "\n".join(row[0] for row in tables.query(
+            f"explain (analyze) select * from dist where {condition}"))
+        if "Custom Scan" not in plan:  # PostgreSQL itself sees that nothing can match
+            assert shards == 0, condition
+            continue
+        assert f"Shards: {shards} of 7" in plan, condition
+
+
+def test_explain_names_nodes(tables):
+    import json
+
+    rows = tables.query("explain (analyze, verbose, format json) select count(*) from dist")
+    text = json.dumps(rows[0][0])
+    for node in ("w1", "w2", "w3"):
+        assert f'"Node Name": "{node}"' in text
+    assert '"Remote SQL"' in text and '"Time"' in text
+
+
+@pytest.mark.parametrize("sql, construct", [
+    ("select ctid from dist", "ctid"),
+    ("select xmin from dist", "xmin"),
+    ("select * from dist for update", "FOR UPDATE"),
+    ("select * from (select * from dist for share) s", "FOR UPDATE/SHARE"),
+    ("select * from dist tablesample system (10)", "TABLESAMPLE"),
+    ("with c as (select id, ctid from dist) select * from c", "ctid"),
+])
+def test_refused_with_the_name_of_the_construct(tables, sql, construct):
+    with tables.connect() as connection:
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match=construct) as caught:
+            connection.execute(sql)
+        assert caught.value.diag.message_hint
+        assert answer(connection, "select count(*) from dist") == [(1000,)]
+
+
+def test_a_worker_error_arrives_with_its_sqlstate(tables):
+    with tables.connect() as connection:
+        with pytest.raises(psycopg.errors.DataException) as caught:
+            connection.execute("select id from dist order by embedding <-> '[1,2]' limit 3")
+        assert caught.value.diag.message_primary == "different vector dimensions 3 and 2"
+        assert "w" in caught.value.diag.context
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("select * from dist where id / (price::int - price::int) > 0")
+        assert answer(connection, "select count(*) from dist") == [(1000,)]
