@@ -35,7 +35,7 @@ check: install
 	$(PYTEST) test
 
 installcheck:
-	$(PYTEST) test --ignore=test/unit
+	$(PYTEST) test --ignore=test/unit --ignore=test/bench
 
 soak: install
 	PANVEL_SOAK_SECONDS=$(PANVEL_SOAK_SECONDS) $(PYTEST) test -m soak
@@ -44,7 +44,7 @@ demo:
 	./panvel demo
 
 bench: install
-	PANVEL_BUILD=$(abspath $(BUILD)) test/bench/run
+	PG_CONFIG=$(PG_CONFIG) PANVEL_BUILD=$(abspath $(BUILD)) $(PYTHON) -B test/bench/run.py
 
 # ---------------------------------------------------------------------- the source
 SOURCES = $(shell git ls-files '*.cpp' '*.h')
