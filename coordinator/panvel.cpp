@@ -1,6 +1,8 @@
 // Module entry of panvel.so: settings, hooks, shared memory.
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/catalog/shell_am.h"
+#include "coordinator/ddl/ddl.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/remote/remote.h"
 #include "coordinator/transaction/transaction.h"
@@ -17,4 +19,6 @@ SQL_MODULE() {
     panvel::init_remote();
     panvel::init_transaction();
     panvel::init_planner();
+    panvel::init_shell();
+    panvel::init_ddl();
 }

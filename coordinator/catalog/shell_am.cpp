@@ -27,7 +27,9 @@ extern "C" {
 namespace panvel {
 namespace {
 
-bool shell_creation_allowed = false;
+bool creation_allowed = false;
+
+get_relation_info_hook_type next_get_relation_info = nullptr;
 
 [[noreturn]] void refuse(const char *name, const char *action) {
     ereport(ERROR,
@@ -181,7 +183,7 @@ TM_Result tuple_lock(Relation relation, ItemPointer, Snapshot, TupleTableSlot *,
 
 void relation_set_new_filenode(Relation relation, const RelFileNode *file, char persistence,
                                TransactionId *freeze_xid, MultiXactId *min_multi) {
-    if (!shell_creation_allowed && find_distributed_table(RelationGetRelid(relation)) == nullptr)
+    if (!creation_allowed && find_distributed_table(RelationGetRelid(relation)) == nullptr)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("access method \"panvel\" cannot be chosen for relation \"%s\"",
                                RelationGetRelationName(relation)),
@@ -248,6 +250,20 @@ void relation_estimate_size(Relation relation, int32 *attribute_widths, BlockNum
     *tuples = table->row_estimate;
 }
 
+// A shell's indexes prove uniqueness to the planner, but must not be looked into, as it would do
+// for the ends of a histogram: they are as good as hypothetical.
+void relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel) {
+    pg::entry([&] {
+        if (next_get_relation_info != nullptr)
+            next_get_relation_info(root, relid, inhparent, rel);
+        if (rel->indexlist == nullptr || find_distributed_table(relid) == nullptr)
+            return;
+        ListCell *cell;
+        foreach (cell, rel->indexlist)
+            static_cast<IndexOptInfo *>(lfirst(cell))->hypothetical = true;
+    });
+}
+
 TableAmRoutine make_routine() {
     TableAmRoutine routine = {};
     routine.type = T_TableAmRoutine;
@@ -302,7 +318,16 @@ const TableAmRoutine shell_routine = make_routine();
 } // namespace
 
 void allow_shell_creation(bool allow) {
-    shell_creation_allowed = allow;
+    creation_allowed = allow;
+}
+
+bool shell_creation_allowed() {
+    return creation_allowed;
+}
+
+void init_shell() {
+    next_get_relation_info = get_relation_info_hook;
+    get_relation_info_hook = relation_info;
 }
 
 Oid shell_access_method() {

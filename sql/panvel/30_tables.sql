@@ -5,3 +5,9 @@ AS 'MODULE_PATHNAME', 'panvel_shell_handler' LANGUAGE C STRICT;
 CREATE ACCESS METHOD panvel TYPE TABLE HANDLER panvel.shell_handler;
 COMMENT ON ACCESS METHOD panvel IS
     'a distributed table on its coordinator; made by panvel.create_distributed_table()';
+CREATE FUNCTION panvel.create_distributed_table(relation regclass, distribution_column name,
+        shard_count int DEFAULT NULL, replication_factor int DEFAULT NULL,
+        colocate_with regclass DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME', 'panvel_create_distributed_table' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION panvel.create_distributed_table(regclass, name, int, int, regclass) IS
+    'spreads a table over the nodes by the hash of a column; its rows move to the shards';

@@ -1,0 +1,74 @@
+// Utility statements on distributed tables: what is done on the shards, what stays on the
+// coordinator, and what is refused. See README.md in this directory.
+#pragma once
+
+#include "coordinator/catalog/metadata.h"
+
+extern "C" {
+#include "nodes/parsenodes.h"
+#include "parser/parse_node.h"
+}
+
+namespace panvel {
+
+void init_ddl(); // hooks; from _PG_init
+
+// ---- targets.cpp: which distributed table a statement is about
+
+// The distributed table behind the name, also by the name of one of its indexes; null when the
+// name is something else, or nothing.
+const DistributedTable *distributed_target(const RangeVar *name);
+const DistributedTable *distributed_by_relid(Oid relid); // of a table or an index
+
+// Raises 0A000: "<construct> is not supported on distributed table "items"".
+[[noreturn]] void refuse_on_table(Oid relid, const char *construct, const char *hint);
+
+// Raises 0A000 when the statement would change a distributed table in a way that its shards do
+// not follow.
+void refuse_unsupported(Node *statement);
+
+// All distributed tables that have a row in the catalog, as List of Oid.
+List *all_distributed_tables();
+
+// ---- copy.cpp
+
+// COPY table FROM; returns the number of rows.
+uint64 copy_from(ParseState *pstate, const CopyStmt *statement);
+
+// COPY table TO as COPY (SELECT ...) TO.
+CopyStmt *copy_to_as_query(const DistributedTable *table, const CopyStmt *statement);
+
+// ---- index_ddl.cpp
+
+// Indexes of the table, before and after CREATE INDEX ran on the shell: creates the new ones on
+// the shards.
+void create_indexes_on_shards(const DistributedTable *table, List *indexes_before);
+void reindex_shards(const DistributedTable *table, const ReindexStmt *statement);
+
+// ---- maintenance.cpp
+
+void truncate_shards(List *tables); // DistributedTable *
+void vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level);
+
+// Sends GRANTs that make the rights on the shards those of the shell. `former_roles`: who had
+// any before, as List of char *.
+void regrant_shards(const DistributedTable *table, List *former_roles);
+
+// ---- drops.cpp
+
+// From the object access hook: something is about to be dropped.
+void note_drop(Oid class_id, Oid object_id, int sub_id);
+
+// Does on the nodes what was noted; an error when a part of a distributed table was dropped that
+// shards would keep.
+void flush_drops();
+void init_drops();
+
+// ---- helpers
+
+// Names of the table's (or an index's) counterparts on one node, comma separated; null when the
+// node has none.
+char *shard_names_on_node(const DistributedTable *table, int32 node_id, const char *relation_name);
+List *nodes_of_table(const DistributedTable *table); // integer List of node_id
+
+} // namespace panvel

@@ -1,0 +1,197 @@
+// TRUNCATE, VACUUM, ANALYZE and GRANT on the shards of a table.
+#include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/estimates.h"
+#include "coordinator/ddl/ddl.h"
+#include "coordinator/ddl/node_batch.h"
+#include "coordinator/ddl/shard_ddl.h"
+
+extern "C" {
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/defrem.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+}
+
+namespace panvel {
+
+char *shard_names_on_node(const DistributedTable *table, int32 node_id, const char *relation_name) {
+    StringInfoData names;
+    initStringInfo(&names);
+    for (int i = 0; i < table->shard_count; i++) {
+        const Shard *shard = &table->shards[i];
+        for (int j = 0; j < shard->placement_count; j++)
+            if (shard->placements[j].node_id == node_id)
+                appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
+                                 quote_qualified_identifier(shard->schema, relation_name));
+    }
+    return names.len > 0 ? names.data : nullptr;
+}
+
+List *nodes_of_table(const DistributedTable *table) {
+    List *node_ids = nullptr;
+    for (int i = 0; i < table->shard_count; i++)
+        for (int j = 0; j < table->shards[i].placement_count; j++)
+            node_ids = list_append_unique_int(node_ids, table->shards[i].placements[j].node_id);
+    return node_ids;
+}
+
+void truncate_shards(List *tables) {
+    NodeBatch batch;
+    ListCell *cell;
+    foreach (cell, tables) {
+        auto *table = static_cast<const DistributedTable *>(lfirst(cell));
+        const char *name = get_rel_name(table->relid);
+        ListCell *node;
+        foreach (node, nodes_of_table(table))
+            batch_send(
+                &batch, lfirst_int(node),
+                psprintf("TRUNCATE TABLE %s", shard_names_on_node(table, lfirst_int(node), name)));
+    }
+    batch_finish(&batch);
+    foreach (cell, tables)
+        set_estimates(static_cast<const DistributedTable *>(lfirst(cell))->relid, 0, 0);
+}
+
+// ---------------------------------------------------------------- VACUUM and ANALYZE
+
+namespace {
+
+// The options as PostgreSQL takes them in parentheses: known names and values only.
+char *vacuum_options(const VacuumStmt *statement) {
+    StringInfoData options;
+    initStringInfo(&options);
+    ListCell *cell;
+    foreach (cell, statement->options) {
+        auto *option = static_cast<DefElem *>(lfirst(cell));
+        // Messages of VERBOSE would not come back from the nodes.
+        if (strcmp(option->defname, "verbose") == 0)
+            continue;
+        appendStringInfo(&options, "%s%s", options.len > 0 ? ", " : "",
+                         quote_identifier(option->defname));
+        if (option->arg != nullptr)
+            appendStringInfo(&options, " %s",
+                             IsA(option->arg, Integer) ? defGetString(option)
+                                                       : quote_identifier(defGetString(option)));
+    }
+    return options.data;
+}
+
+bool wants_analyze(const VacuumStmt *statement) {
+    bool analyze = !statement->is_vacuumcmd;
+    ListCell *cell;
+    foreach (cell, statement->options) {
+        auto *option = static_cast<DefElem *>(lfirst(cell));
+        if (strcmp(option->defname, "analyze") == 0)
+            analyze = defGetBoolean(option);
+    }
+    return analyze;
+}
+
+char *column_list(const VacuumRelation *relation) {
+    if (relation->va_cols == nullptr)
+        return pstrdup("");
+    StringInfoData columns;
+    initStringInfo(&columns);
+    ListCell *cell;
+    foreach (cell, relation->va_cols)
+        appendStringInfo(&columns, "%s%s", columns.len > 0 ? ", " : " (",
+                         quote_identifier(strVal(lfirst(cell))));
+    appendStringInfoChar(&columns, ')');
+    return columns.data;
+}
+
+// "VACUUM (...) a (x), b (x)" for the placements on one node.
+char *vacuum_command(const VacuumStmt *statement, const VacuumRelation *relation,
+                     const DistributedTable *table, int32 node_id) {
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, statement->is_vacuumcmd ? "VACUUM" : "ANALYZE");
+    char *options = vacuum_options(statement);
+    if (options[0] != '\0')
+        appendStringInfo(&sql, " (%s)", options);
+    char *columns = column_list(relation);
+    const char *name = get_rel_name(table->relid);
+    const char *separator = " ";
+    for (int i = 0; i < table->shard_count; i++)
+        for (int j = 0; j < table->shards[i].placement_count; j++)
+            if (table->shards[i].placements[j].node_id == node_id) {
+                appendStringInfo(&sql, "%s%s%s", separator,
+                                 quote_qualified_identifier(table->shards[i].schema, name),
+                                 columns);
+                separator = ", ";
+            }
+    return sql.data;
+}
+
+} // namespace
+
+void vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level) {
+    // VACUUM commits as it goes; ANALYZE can be part of the user's transaction.
+    Effect effect = Effect::kNoTransaction;
+    if (statement->is_vacuumcmd)
+        PreventInTransactionBlock(is_top_level, "VACUUM");
+    else if (IsInTransactionBlock(is_top_level))
+        effect = Effect::kWrite;
+
+    NodeBatch batch;
+    List *tables = nullptr;
+    ListCell *cell;
+    foreach (cell, relations) {
+        auto *relation = static_cast<VacuumRelation *>(lfirst(cell));
+        Oid relid = relation->oid;
+        if (!pg_class_ownercheck(relid, GetUserId()) &&
+            !pg_database_ownercheck(MyDatabaseId, GetUserId())) {
+            ereport(WARNING, (errmsg("skipping \"%s\" --- only its owner or the database owner "
+                                     "can vacuum or analyze it",
+                                     get_rel_name(relid))));
+            continue;
+        }
+        // Shards must not be dropped meanwhile; reads and writes go on.
+        LockRelationOid(relid, ShareUpdateExclusiveLock);
+        const DistributedTable *table = get_distributed_table(relid);
+        ListCell *node;
+        foreach (node, nodes_of_table(table))
+            batch_send(&batch, lfirst_int(node),
+                       vacuum_command(statement, relation, table, lfirst_int(node)), effect);
+        tables = lappend(tables, const_cast<DistributedTable *>(table));
+    }
+    batch_finish(&batch);
+    if (!wants_analyze(statement))
+        return;
+    foreach (cell, tables)
+        refresh_estimates(static_cast<const DistributedTable *>(lfirst(cell)));
+}
+
+// ---------------------------------------------------------------- GRANT and REVOKE
+
+void regrant_shards(const DistributedTable *table, List *former_roles) {
+    Relation relation = table_open(table->relid, AccessShareLock);
+    StringInfoData grantees;
+    initStringInfo(&grantees);
+    appendStringInfoString(&grantees, "PUBLIC");
+    const char *owner = GetUserNameFromId(relation->rd_rel->relowner, false);
+    ListCell *cell;
+    foreach (cell, former_roles)
+        if (strcmp(static_cast<char *>(lfirst(cell)), owner) != 0)
+            appendStringInfo(&grantees, ", %s",
+                             quote_identifier(static_cast<char *>(lfirst(cell))));
+    NodeBatch batch;
+    for (int i = 0; i < table->shard_count; i++) {
+        const Shard *shard = &table->shards[i];
+        List *commands = list_make1(psprintf("REVOKE ALL ON TABLE %s FROM %s CASCADE",
+                                             shard_relation_name(table, shard), grantees.data));
+        commands = list_concat(commands, shard_grant_commands(relation, shard->schema));
+        for (int j = 0; j < shard->placement_count; j++)
+            foreach (cell, commands)
+                batch_send(&batch, shard->placements[j].node_id, static_cast<char *>(lfirst(cell)));
+    }
+    batch_finish(&batch);
+    table_close(relation, NoLock);
+}
+
+} // namespace panvel

@@ -1,0 +1,270 @@
+#include "coordinator/ddl/shard_loader.h"
+
+#include "coordinator/executor/codec.h"
+#include "coordinator/remote/remote.h"
+
+extern "C" {
+#include "access/htup_details.h"
+#include "port/pg_bswap.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+}
+
+namespace panvel {
+namespace {
+
+constexpr int kBatchBytes = 256 * 1024;
+constexpr int64 kMaxBuffered = 16 * 1024 * 1024;
+
+struct ShardBuffer {
+    const char *copy_sql;
+    StringInfoData data; // data.data is null until the first row
+};
+
+// The batch under way on a node.
+struct NodeStream {
+    int32 node_id;
+    RemoteRequest *request;
+};
+
+} // namespace
+
+struct ShardLoader {
+    const DistributedTable *table;
+    Relation relation;
+    MemoryContext context;
+    bool binary;
+    int column_count;
+    int *columns; // indexes into a row of those that are sent
+    ParamEncoder *encoders;
+    Datum *sent_values;
+    bool *sent_isnull;
+    ShardBuffer *buffers; // by shard index
+    int64 buffered;       // bytes in all buffers
+    List *streams;        // NodeStream *
+    uint64 rows;
+};
+
+namespace {
+
+char *copy_command(const ShardLoader *loader, const Shard *shard) {
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfo(&sql, "COPY %s (", shard_relation_name(loader->table, shard));
+    TupleDesc columns = RelationGetDescr(loader->relation);
+    for (int i = 0; i < loader->column_count; i++)
+        appendStringInfo(
+            &sql, "%s%s", i > 0 ? ", " : "",
+            quote_identifier(NameStr(TupleDescAttr(columns, loader->columns[i])->attname)));
+    appendStringInfo(&sql, ") FROM STDIN (FORMAT %s)", loader->binary ? "binary" : "text");
+    return sql.data;
+}
+
+void append_int16(StringInfo data, int16 value) {
+    uint16 wire = pg_hton16(static_cast<uint16>(value));
+    appendBinaryStringInfo(data, reinterpret_cast<char *>(&wire), sizeof(wire));
+}
+
+void append_int32(StringInfo data, int32 value) {
+    uint32 wire = pg_hton32(static_cast<uint32>(value));
+    appendBinaryStringInfo(data, reinterpret_cast<char *>(&wire), sizeof(wire));
+}
+
+void start_buffer(const ShardLoader *loader, StringInfo data) {
+    MemoryContext caller = MemoryContextSwitchTo(loader->context);
+    initStringInfo(data);
+    MemoryContextSwitchTo(caller);
+    if (!loader->binary)
+        return;
+    appendBinaryStringInfo(data, "PGCOPY\n\377\r\n\0", 11);
+    append_int32(data, 0); // flags
+    append_int32(data, 0); // header extension
+}
+
+void append_binary_row(StringInfo data, const RemoteParams *row) {
+    append_int16(data, static_cast<int16>(row->count));
+    for (int i = 0; i < row->count; i++) {
+        if (row->values[i] == nullptr) {
+            append_int32(data, -1);
+            continue;
+        }
+        append_int32(data, row->lengths[i]);
+        appendBinaryStringInfo(data, row->values[i], row->lengths[i]);
+    }
+}
+
+void append_text_row(StringInfo data, const RemoteParams *row) {
+    for (int i = 0; i < row->count; i++) {
+        if (i > 0)
+            appendStringInfoChar(data, '\t');
+        if (row->values[i] == nullptr) {
+            appendStringInfoString(data, "\\N");
+            continue;
+        }
+        for (const char *c = row->values[i]; *c != '\0'; c++) {
+            switch (*c) {
+            case '\\':
+                appendStringInfoString(data, "\\\\");
+                break;
+            case '\t':
+                appendStringInfoString(data, "\\t");
+                break;
+            case '\n':
+                appendStringInfoString(data, "\\n");
+                break;
+            case '\r':
+                appendStringInfoString(data, "\\r");
+                break;
+            default:
+                appendStringInfoChar(data, *c);
+            }
+        }
+    }
+    appendStringInfoChar(data, '\n');
+}
+
+NodeStream *stream_to(ShardLoader *loader, int32 node_id) {
+    ListCell *cell;
+    foreach (cell, loader->streams) {
+        auto *stream = static_cast<NodeStream *>(lfirst(cell));
+        if (stream->node_id == node_id)
+            return stream;
+    }
+    auto *stream = palloc0_object(NodeStream);
+    stream->node_id = node_id;
+    loader->streams = lappend(loader->streams, stream);
+    return stream;
+}
+
+void wait_for_stream(NodeStream *stream) {
+    if (stream->request == nullptr)
+        return;
+    remote_wait(stream->request);
+    remote_release(stream->request);
+    stream->request = nullptr;
+}
+
+void flush_shard(ShardLoader *loader, int index) {
+    ShardBuffer *buffer = &loader->buffers[index];
+    const Shard *shard = &loader->table->shards[index];
+    MemoryContext caller = MemoryContextSwitchTo(loader->context);
+    loader->buffered -= buffer->data.len;
+    if (loader->binary)
+        append_int16(&buffer->data, -1);
+    for (int i = 0; i < shard->placement_count; i++) {
+        if (!shard->placements[i].active)
+            continue;
+        NodeStream *stream = stream_to(loader, shard->placements[i].node_id);
+        wait_for_stream(stream);
+        stream->request = remote_send_copy(stream->node_id, buffer->copy_sql, buffer->data.data,
+                                           buffer->data.len);
+    }
+    pfree(buffer->data.data);
+    buffer->data = {};
+    MemoryContextSwitchTo(caller);
+}
+
+void flush_largest(ShardLoader *loader) {
+    int largest = 0;
+    for (int i = 1; i < loader->table->shard_count; i++)
+        if (loader->buffers[i].data.len > loader->buffers[largest].data.len)
+            largest = i;
+    flush_shard(loader, largest);
+}
+
+void init_encoders(ShardLoader *loader) {
+    TupleDesc columns = RelationGetDescr(loader->relation);
+    loader->columns = palloc_array(int, columns->natts);
+    for (int i = 0; i < columns->natts; i++) {
+        Form_pg_attribute column = TupleDescAttr(columns, i);
+        if (!column->attisdropped && column->attgenerated == '\0')
+            loader->columns[loader->column_count++] = i;
+    }
+    loader->encoders = palloc0_array(ParamEncoder, loader->column_count);
+    loader->binary = true;
+    for (int i = 0; i < loader->column_count; i++) {
+        init_param_encoder(&loader->encoders[i],
+                           TupleDescAttr(columns, loader->columns[i])->atttypid);
+        loader->binary &= loader->encoders[i].binary;
+    }
+    if (loader->binary)
+        return;
+    // A COPY is in one format as a whole.
+    for (int i = 0; i < loader->column_count; i++) {
+        Oid function;
+        bool varlena;
+        getTypeOutputInfo(loader->encoders[i].type, &function, &varlena);
+        loader->encoders[i].binary = false;
+        fmgr_info(function, &loader->encoders[i].output);
+    }
+}
+
+} // namespace
+
+ShardLoader *begin_shard_load(const DistributedTable *table, Relation relation) {
+    auto *loader = palloc0_object(ShardLoader);
+    loader->table = table;
+    loader->relation = relation;
+    loader->context =
+        AllocSetContextCreate(CurrentMemoryContext, "panvel shard load", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(loader->context);
+    init_encoders(loader);
+    loader->sent_values = palloc_array(Datum, loader->column_count);
+    loader->sent_isnull = palloc_array(bool, loader->column_count);
+    loader->buffers = palloc0_array(ShardBuffer, table->shard_count);
+    for (int i = 0; i < table->shard_count; i++)
+        loader->buffers[i].copy_sql = copy_command(loader, &table->shards[i]);
+    MemoryContextSwitchTo(caller);
+    return loader;
+}
+
+void load_row(ShardLoader *loader, const Datum *values, const bool *isnull) {
+    int key = loader->table->distribution_attribute - 1;
+    if (isnull[key]) {
+        const char *column =
+            NameStr(TupleDescAttr(RelationGetDescr(loader->relation), key)->attname);
+        ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+                        errmsg("null value in distribution column \"%s\" of relation \"%s\"",
+                               column, RelationGetRelationName(loader->relation)),
+                        errdetail("A row without a distribution key belongs to no shard."),
+                        errtablecol(loader->relation, key + 1)));
+    }
+    for (int i = 0; i < loader->column_count; i++) {
+        loader->sent_values[i] = values[loader->columns[i]];
+        loader->sent_isnull[i] = isnull[loader->columns[i]];
+    }
+    const RemoteParams *row = encode_params(loader->encoders, loader->sent_values,
+                                            loader->sent_isnull, loader->column_count);
+
+    int index = shard_index_for_value(loader->table, values[key]);
+    StringInfo data = &loader->buffers[index].data;
+    int before = data->len;
+    if (before == 0)
+        start_buffer(loader, data);
+    if (loader->binary)
+        append_binary_row(data, row);
+    else
+        append_text_row(data, row);
+    loader->buffered += data->len - before;
+    loader->rows++;
+
+    if (data->len >= kBatchBytes)
+        flush_shard(loader, index);
+    else if (loader->buffered >= kMaxBuffered)
+        flush_largest(loader);
+}
+
+uint64 finish_shard_load(ShardLoader *loader) {
+    for (int i = 0; i < loader->table->shard_count; i++)
+        if (loader->buffers[i].data.len > 0)
+            flush_shard(loader, i);
+    ListCell *cell;
+    foreach (cell, loader->streams)
+        wait_for_stream(static_cast<NodeStream *>(lfirst(cell)));
+    uint64 rows = loader->rows;
+    MemoryContextDelete(loader->context);
+    return rows;
+}
+
+} // namespace panvel

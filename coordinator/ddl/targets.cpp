@@ -1,0 +1,220 @@
+#include "coordinator/catalog/catalog.h"
+#include "coordinator/ddl/ddl.h"
+
+extern "C" {
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+}
+
+namespace panvel {
+
+const DistributedTable *distributed_by_relid(Oid relid) {
+    char kind = get_rel_relkind(relid);
+    if (kind == RELKIND_INDEX)
+        relid = IndexGetRelation(relid, true);
+    else if (kind != RELKIND_RELATION)
+        return nullptr;
+    return OidIsValid(relid) ? find_distributed_table(relid) : nullptr;
+}
+
+const DistributedTable *distributed_target(const RangeVar *name) {
+    if (name == nullptr)
+        return nullptr;
+    Oid relid = RangeVarGetRelid(name, NoLock, true);
+    return OidIsValid(relid) ? distributed_by_relid(relid) : nullptr;
+}
+
+void refuse_on_table(Oid relid, const char *construct, const char *hint) {
+    const char *name = get_rel_name(relid);
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("%s is not supported on distributed table \"%s\"", construct,
+                           name != nullptr ? name : "?"),
+                    errhint("%s", hint)));
+    pg_unreachable();
+}
+
+List *all_distributed_tables() {
+    List *relids = nullptr;
+    CatalogScan scan =
+        begin_catalog_scan(Catalog::kDistributedTable, AccessShareLock, nullptr, 0, nullptr);
+    while (HeapTuple row = next_catalog_row(&scan))
+        relids = lappend_oid(relids, DatumGetObjectId(catalog_value(&scan, row, kTableRelation)));
+    end_catalog_scan(&scan);
+    return relids;
+}
+
+namespace {
+
+const char *const kBeforeHint = "Do this before panvel.create_distributed_table().";
+
+// What ALTER TABLE calls the action.
+const char *action_name(AlterTableType action) {
+    switch (action) {
+    case AT_AddColumn:
+        return "ALTER TABLE ADD COLUMN";
+    case AT_DropColumn:
+        return "ALTER TABLE DROP COLUMN";
+    case AT_AlterColumnType:
+        return "ALTER TABLE ALTER COLUMN TYPE";
+    case AT_DropNotNull:
+        return "ALTER TABLE DROP NOT NULL";
+    case AT_SetNotNull:
+        return "ALTER TABLE SET NOT NULL";
+    case AT_SetStatistics:
+        return "ALTER TABLE SET STATISTICS";
+    case AT_SetStorage:
+        return "ALTER TABLE SET STORAGE";
+    case AT_SetCompression:
+        return "ALTER TABLE SET COMPRESSION";
+    case AT_AddConstraint:
+        return "ALTER TABLE ADD CONSTRAINT";
+    case AT_AlterConstraint:
+        return "ALTER TABLE ALTER CONSTRAINT";
+    case AT_ValidateConstraint:
+        return "ALTER TABLE VALIDATE CONSTRAINT";
+    case AT_DropConstraint:
+        return "ALTER TABLE DROP CONSTRAINT";
+    case AT_ChangeOwner:
+        return "ALTER TABLE OWNER TO";
+    case AT_ClusterOn:
+    case AT_DropCluster:
+        return "ALTER TABLE CLUSTER";
+    case AT_SetLogged:
+    case AT_SetUnLogged:
+        return "ALTER TABLE SET LOGGED or UNLOGGED";
+    case AT_SetAccessMethod:
+        return "ALTER TABLE SET ACCESS METHOD";
+    case AT_SetTableSpace:
+        return "ALTER TABLE SET TABLESPACE";
+    case AT_SetRelOptions:
+    case AT_ResetRelOptions:
+    case AT_ReplaceRelOptions:
+        return "changing storage parameters";
+    case AT_EnableRowSecurity:
+    case AT_ForceRowSecurity:
+        return "row-level security";
+    case AT_AddInherit:
+    case AT_DropInherit:
+        return "inheritance";
+    case AT_AddIdentity:
+    case AT_SetIdentity:
+    case AT_DropIdentity:
+        return "changing an identity column";
+    default:
+        return "this form of ALTER";
+    }
+}
+
+void refuse_alter_table(const AlterTableStmt *statement) {
+    const DistributedTable *table = distributed_target(statement->relation);
+    if (table == nullptr)
+        return;
+    ListCell *cell;
+    foreach (cell, statement->cmds) {
+        auto action = static_cast<AlterTableCmd *>(lfirst(cell))->subtype;
+        // Defaults are evaluated on the coordinator only; shards have none.
+        if (statement->objtype == OBJECT_TABLE && action == AT_ColumnDefault)
+            continue;
+        refuse_on_table(table->relid,
+                        statement->objtype == OBJECT_INDEX ? "ALTER INDEX" : action_name(action),
+                        kBeforeHint);
+    }
+}
+
+void refuse_target(const RangeVar *name, const char *construct, const char *hint) {
+    const DistributedTable *table = distributed_target(name);
+    if (table != nullptr)
+        refuse_on_table(table->relid, construct, hint);
+}
+
+void refuse_publication(List *objects) {
+    ListCell *cell;
+    foreach (cell, objects) {
+        auto *object = static_cast<PublicationObjSpec *>(lfirst(cell));
+        if (object->pubtable != nullptr)
+            refuse_target(object->pubtable->relation, "logical replication",
+                          "Publish the shards on their nodes.");
+    }
+}
+
+void refuse_drop(const DropStmt *statement) {
+    if (statement->removeType == OBJECT_EXTENSION) {
+        ListCell *cell;
+        foreach (cell, statement->objects)
+            if (strcmp(strVal(lfirst(cell)), "panvel") == 0 && all_distributed_tables() != nullptr)
+                ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+                                errmsg("cannot drop extension panvel while there are distributed "
+                                       "tables"),
+                                errhint("Drop them first; the view panvel.tables lists them.")));
+    }
+    if (statement->removeType == OBJECT_INDEX && statement->concurrent) {
+        ListCell *cell;
+        foreach (cell, statement->objects)
+            refuse_target(makeRangeVarFromNameList(static_cast<List *>(lfirst(cell))),
+                          "DROP INDEX CONCURRENTLY", "Use DROP INDEX without CONCURRENTLY.");
+    }
+}
+
+} // namespace
+
+void refuse_unsupported(Node *statement) {
+    switch (nodeTag(statement)) {
+    case T_AlterTableStmt:
+        refuse_alter_table(reinterpret_cast<AlterTableStmt *>(statement));
+        break;
+    case T_RenameStmt:
+        refuse_target(reinterpret_cast<RenameStmt *>(statement)->relation, "RENAME", kBeforeHint);
+        break;
+    case T_ClusterStmt:
+        refuse_target(reinterpret_cast<ClusterStmt *>(statement)->relation, "CLUSTER",
+                      "An index scan on the shards does not need it.");
+        break;
+    case T_RuleStmt:
+        refuse_target(reinterpret_cast<RuleStmt *>(statement)->relation, "CREATE RULE",
+                      "Put a view in front of the table.");
+        break;
+    case T_CreateTrigStmt: {
+        auto *trigger = reinterpret_cast<CreateTrigStmt *>(statement);
+        refuse_target(trigger->relation, "CREATE TRIGGER",
+                      "Triggers on distributed tables are not supported.");
+        refuse_target(trigger->constrrel, "CREATE CONSTRAINT TRIGGER",
+                      "Triggers on distributed tables are not supported.");
+        break;
+    }
+    case T_CreatePolicyStmt:
+        refuse_target(reinterpret_cast<CreatePolicyStmt *>(statement)->table, "CREATE POLICY",
+                      "Put a view with a WHERE clause in front of the table.");
+        break;
+    case T_CreateStatsStmt: {
+        ListCell *cell;
+        foreach (cell, reinterpret_cast<CreateStatsStmt *>(statement)->relations)
+            if (IsA(lfirst(cell), RangeVar))
+                refuse_target(static_cast<RangeVar *>(lfirst(cell)), "CREATE STATISTICS",
+                              kBeforeHint);
+        break;
+    }
+    case T_SecLabelStmt: {
+        auto *label = reinterpret_cast<SecLabelStmt *>(statement);
+        if (label->objtype == OBJECT_TABLE)
+            refuse_target(makeRangeVarFromNameList(castNode(List, label->object)), "SECURITY LABEL",
+                          kBeforeHint);
+        break;
+    }
+    case T_CreatePublicationStmt:
+        refuse_publication(reinterpret_cast<CreatePublicationStmt *>(statement)->pubobjects);
+        break;
+    case T_AlterPublicationStmt:
+        refuse_publication(reinterpret_cast<AlterPublicationStmt *>(statement)->pubobjects);
+        break;
+    case T_DropStmt:
+        refuse_drop(reinterpret_cast<DropStmt *>(statement));
+        break;
+    default:
+        break;
+    }
+}
+
+} // namespace panvel
