@@ -124,9 +124,9 @@ class Server(Database):
 
     # ------------------------------------------------------------------ making
     def initialize(self):
-        """Makes the data directory: a copy of a cluster that initdb made once."""
+        """Makes the data directory: a copy of a cluster that initdb made."""
         postgres.run(["mkdir", "-p", self.directory])
-        postgres.run(["cp", "-a", "--reflink=auto", template_data(), self.data])
+        postgres.run(["cp", "-a", "--reflink=auto", template_data(self.label), self.data])
         self.configure(**{**DEFAULTS, "unix_socket_directories": self.directory, **self.conf})
         return self
 
@@ -324,9 +324,13 @@ def parent_of(pid):
     return None if state == "Z" else int(parent)
 
 
-def template_data():
-    """A data directory to copy; initdb runs once in a session."""
-    path = postgres.base_directory() / "template"
+def template_data(label):
+    """A data directory to copy; initdb runs once in a session for servers of one label.
+
+    Copies have one system identifier, by which panvel knows a server again: the servers of a
+    cluster, whose labels differ, must not share it.
+    """
+    path = postgres.base_directory() / f"template-{label}"
     if not path.exists():
         initdb = [postgres.bindir() / "initdb", "-D", path, "-U", "postgres", "-A", "trust"]
         postgres.run([*initdb, "--no-sync", "--locale=C", "--encoding=UTF8"])
