@@ -44,6 +44,7 @@ demo:
 	./panvel demo
 
 bench: install
+	cmake --build $(BUILD) --target hnsw_sweep
 	PG_CONFIG=$(PG_CONFIG) PANVEL_BUILD=$(abspath $(BUILD)) $(PYTHON) -B test/bench/run.py
 
 # ---------------------------------------------------------------------- the source

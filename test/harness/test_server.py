@@ -78,13 +78,19 @@ def test_ended_run_leaves_nothing(number):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A run in the background of a shell ignores it, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    with run.stdout as output:
-        started = next((line for line in output if "started " in line), None)
+    try:
+        started = next((line for line in run.stdout if "started " in line), None)
         assert started, "the inner run did not start its server"
         base, pid = started.split()[-2:]
         assert Server.is_alive(pid)
         run.send_signal(number)
-        run.wait(30)
+        run.communicate(timeout=60)
+    finally:
+        run.kill()
+        run.wait()
+        run.stdout.close()
     wait_until(lambda: not os.path.exists(base), 30, "removal of the directory")
     wait_until(lambda: not Server.is_alive(pid), 30, "end of the server")
