@@ -99,6 +99,8 @@ char *make_sql(DistributedScanState *state, Bitmapset *shards, int64 limit) {
     append_source(&sql, state, shards);
     if (plan->where[0] != '\0')
         appendStringInfo(&sql, " WHERE %s", plan->where);
+    if (plan->group_by[0] != '\0')
+        appendStringInfo(&sql, " GROUP BY %s", plan->group_by);
     if (plan->order_by[0] != '\0')
         appendStringInfo(&sql, " ORDER BY %s", plan->order_by);
     if (limit >= 0)
@@ -201,7 +203,7 @@ void init_stream(DistributedScanState *state, NodeStream *stream, const NodeShar
     rows->sql = make_sql(state, group->shards, limit);
     rows->params = params;
     rows->decoder = state->decoder;
-    rows->bounded = limit >= 0 && limit <= kMaxBoundedRows;
+    rows->bounded = state->plan->single_row || (limit >= 0 && limit <= kMaxBoundedRows);
     rows->batch_rows = batch_rows(state);
     rows->context = state->run_context;
     rows->row_context =

@@ -9,8 +9,8 @@
 
 extern "C" {
 #include "access/sysattr.h"
-#include "nodes/nodeFuncs.h"
 #include "catalog/pg_class.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/paths.h"
 #include "optimizer/planner.h"
 #include "parser/parsetree.h"
@@ -22,6 +22,7 @@ namespace {
 
 planner_hook_type next_planner = nullptr;
 set_rel_pathlist_hook_type next_set_rel_pathlist = nullptr;
+create_upper_paths_hook_type next_create_upper_paths = nullptr;
 
 [[noreturn]] void refuse(Oid relid, const char *construct, const char *hint) {
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -111,6 +112,16 @@ void set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index index, RangeTblE
         pg::entry([&] { add_scan_paths(root, rel, entry); });
 }
 
+void create_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+                        RelOptInfo *output, void *extra) {
+    if (next_create_upper_paths)
+        next_create_upper_paths(root, stage, input, output, extra);
+    if (stage == UPPERREL_GROUP_AGG)
+        pg::entry([&] {
+            add_aggregate_paths(root, input, output, static_cast<GroupPathExtraData *>(extra));
+        });
+}
+
 } // namespace
 
 void init_planner() {
@@ -119,6 +130,8 @@ void init_planner() {
     planner_hook = plan_query;
     next_set_rel_pathlist = set_rel_pathlist_hook;
     set_rel_pathlist_hook = set_rel_pathlist;
+    next_create_upper_paths = create_upper_paths_hook;
+    create_upper_paths_hook = create_upper_paths;
 }
 
 } // namespace panvel

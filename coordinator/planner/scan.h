@@ -21,8 +21,10 @@ struct ScanPlan {
     const char *select_list; // SQL, may be empty
     const char *columns;     // columns of the shards' tables that the pieces mention
     const char *where;       // SQL, empty for none
+    const char *group_by;    // SQL, empty for none
     const char *order_by;    // SQL, empty for none
     bool push_limit;         // LIMIT count + offset goes to the nodes
+    bool single_row;         // every node answers with one row: an aggregate without groups
 
     List *sources; // integer List of ColumnSource, one per entry of custom_scan_tlist
 
@@ -45,6 +47,11 @@ ScanPlan *load_scan_plan(const CustomScan *scan);
 
 // Replaces the paths of a distributed relation; from set_rel_pathlist_hook.
 void add_scan_paths(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry);
+
+// Offers to aggregate on the nodes and finish above; from create_upper_paths_hook at
+// UPPERREL_GROUP_AGG.
+void add_aggregate_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *grouped,
+                         const GroupPathExtraData *extra);
 
 // The executor's side (coordinator/executor/scan.cpp).
 extern const CustomScanMethods kScanMethods;

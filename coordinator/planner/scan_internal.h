@@ -1,6 +1,7 @@
 // What the path and the plan of a distributed scan share.
 #pragma once
 
+#include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/scan.h"
 #include "coordinator/planner/ship_internal.h"
 
@@ -21,6 +22,14 @@ bool path_pushes_limit(const CustomPath *path);
 
 // Whether the workers apply this restriction.
 bool is_remote_clause(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *clause);
+
+// Names of a relation's columns (pull_varattnos() form), as a select list.
+char *column_list_of(PlannerInfo *root, Index varno, Bitmapset *columns);
+
+// Costs in the planner's units. `nodes` read their shares at the same time.
+int count_read_nodes(const DistributedTable *table);
+Cost remote_read_cost(RelOptInfo *rel, int nodes);
+Cost transfer_cost(double rows, double width);
 
 // PlanCustomPath callback.
 Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,

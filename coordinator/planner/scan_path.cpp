@@ -22,7 +22,7 @@ namespace {
 // Costs in the planner's unit (a sequential page read): one exchange of messages with the nodes,
 // and moving a row or 8 kB to the coordinator.
 constexpr Cost kRoundTripCost = 25.0;
-constexpr Cost kRowTransferCost = 0.02;
+constexpr Cost kRowTransferCost = 0.1;
 constexpr Cost kBlockTransferCost = 2.0;
 
 const CustomPathMethods kScanPathMethods = {
@@ -105,13 +105,6 @@ bool limit_reaches_scan(PlannerInfo *root, RelOptInfo *rel) {
            all_clauses_are_remote(root, rel);
 }
 
-int count_nodes(const DistributedTable *table) {
-    Bitmapset *nodes = nullptr;
-    for (int i = 0; i < table->shard_count; i++)
-        nodes = bms_add_member(nodes, read_node(&table->shards[i]));
-    return std::max(1, bms_num_members(nodes));
-}
-
 double limited_rows(PlannerInfo *root, double rows) {
     return root->limit_tuples > 0 ? std::min(rows, root->limit_tuples) : rows;
 }
@@ -128,18 +121,14 @@ CustomPath *make_path(PlannerInfo *root, RelOptInfo *rel, const DistributedTable
     path->methods = &kScanPathMethods;
     path->custom_private = list_make2(sort_keys, push_limit ? list_make1_int(1) : NIL);
 
-    int nodes = count_nodes(table);
+    int nodes = count_read_nodes(table);
     double rows = push_limit ? limited_rows(root, rel->rows) : rel->rows;
-    // What every node reads and sorts, all at the same time.
-    Cost remote = (rel->pages * seq_page_cost +
-                   rel->tuples * (cpu_tuple_cost + rel->baserestrictcost.per_tuple)) /
-                  nodes;
+    Cost remote = remote_read_cost(rel, nodes) - kRoundTripCost;
     Cost sort = 0;
     if (sort_keys != NIL && !push_limit)
         sort =
             2 * cpu_operator_cost * rel->rows / nodes * std::log2(std::max(2.0, rel->rows / nodes));
-    double width = rel->reltarget->width;
-    Cost transfer = rows * (kRowTransferCost + kBlockTransferCost * width / BLCKSZ);
+    Cost transfer = transfer_cost(rows, rel->reltarget->width);
     path->path.rows = clamp_row_est(rows);
     path->path.startup_cost = kRoundTripCost + sort;
     if (push_limit || sort_keys != NIL)
@@ -149,6 +138,22 @@ CustomPath *make_path(PlannerInfo *root, RelOptInfo *rel, const DistributedTable
 }
 
 } // namespace
+
+int count_read_nodes(const DistributedTable *table) {
+    Bitmapset *nodes = nullptr;
+    for (int i = 0; i < table->shard_count; i++)
+        nodes = bms_add_member(nodes, read_node(&table->shards[i]));
+    return std::max(1, bms_num_members(nodes));
+}
+
+Cost remote_read_cost(RelOptInfo *rel, int nodes) {
+    Cost per_tuple = cpu_tuple_cost + rel->baserestrictcost.per_tuple;
+    return kRoundTripCost + (rel->pages * seq_page_cost + rel->tuples * per_tuple) / nodes;
+}
+
+Cost transfer_cost(double rows, double width) {
+    return rows * (kRowTransferCost + kBlockTransferCost * width / BLCKSZ);
+}
 
 List *path_sort_keys(const CustomPath *path) {
     return static_cast<List *>(linitial(path->custom_private));

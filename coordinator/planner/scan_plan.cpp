@@ -42,6 +42,7 @@ class Builder {
         plan->select_list = select_list_.data;
         plan->columns = column_list();
         plan->where = where();
+        plan->group_by = "";
         plan->order_by = order_by_.data;
         plan->push_limit = path_pushes_limit(path_);
         plan->sources = sources_;
@@ -242,16 +243,7 @@ class Builder {
         ListCell *cell;
         foreach (cell, remote_quals_)
             use_columns_of(static_cast<Node *>(lfirst(cell)));
-        Oid relid = planner_rt_fetch(rel_->relid, root_)->relid;
-        StringInfoData text;
-        initStringInfo(&text);
-        int member = -1;
-        while ((member = bms_next_member(used_columns_, member)) >= 0) {
-            auto number = static_cast<AttrNumber>(member + FirstLowInvalidHeapAttributeNumber);
-            appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "",
-                             quote_identifier(get_attname(relid, number, false)));
-        }
-        return text.data;
+        return column_list_of(root_, rel_->relid, used_columns_);
     }
 
     PlannerInfo *root_;
@@ -278,6 +270,19 @@ Integer *make_integer(int value) {
 
 } // namespace
 
+char *column_list_of(PlannerInfo *root, Index varno, Bitmapset *columns) {
+    Oid relid = planner_rt_fetch(varno, root)->relid;
+    StringInfoData text;
+    initStringInfo(&text);
+    int member = -1;
+    while ((member = bms_next_member(columns, member)) >= 0) {
+        auto number = static_cast<AttrNumber>(member + FirstLowInvalidHeapAttributeNumber);
+        appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "",
+                         quote_identifier(get_attname(relid, number, false)));
+    }
+    return text.data;
+}
+
 Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,
                 List *) {
     return pg::entry(
@@ -285,7 +290,7 @@ Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 }
 
 // custom_private: (select list, columns, where, order by, push limit, sources, sort columns,
-// operators, collations, nulls first, prune is array, prune hash function).
+// operators, collations, nulls first, prune is array, prune hash function, group by, single row).
 // custom_exprs: (params, prune value, limit count, limit offset), each a List.
 void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto text = [](const char *value) { return makeString(pstrdup(value)); };
@@ -300,6 +305,8 @@ void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
         lappend(scan->custom_private, make_integer(key != nullptr && key->is_array));
     scan->custom_private =
         lappend(scan->custom_private, list_make1_oid(key ? key->hash_function : InvalidOid));
+    scan->custom_private = lappend(scan->custom_private, text(plan->group_by));
+    scan->custom_private = lappend(scan->custom_private, make_integer(plan->single_row));
     auto optional = [](void *expr) { return expr ? list_make1(expr) : NIL; };
     scan->custom_exprs = list_make4(plan->params, optional(key ? key->value : nullptr),
                                     optional(plan->limit_count), optional(plan->limit_offset));
@@ -330,6 +337,8 @@ ScanPlan *load_scan_plan(const CustomScan *scan) {
         *plan->prune_key = {reinterpret_cast<Expr *>(value), intVal(list_nth(items, 10)) != 0,
                             linitial_oid(list(items, 11))};
     }
+    plan->group_by = text(12);
+    plan->single_row = intVal(list_nth(items, 13)) != 0;
     plan->limit_count = first(2);
     plan->limit_offset = first(3);
     return plan;

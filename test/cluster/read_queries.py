@@ -162,3 +162,21 @@ PREPARED = [
     ("select id, $1::text from {items} where id < 4 order by id", ["x'y\"z"]),
     ("select l.label, n.id from labels l, lateral (select id from {items} i where i.category = l.category order by i.embedding <-> $1::vector, i.id limit 2) n order by 1, 2", ["[9,9,9]"]),
 ]
+
+# Aggregates that the nodes begin (without floats, whose sums depend on the order of rows).
+AGGREGATED = [
+    "select count(*) from {items}",
+    "select category, count(*), sum(id), avg(id), min(ts), max(category) from {items} group by category order by 1",
+    "select category, id % 3, avg(id), sum(id) filter (where price > 4) from {items} where id > 5 group by 1, 2 having count(*) > 3 order by 1, 2",
+    "select count(*) + 1, bool_and(price > 1), max(category) from {items}",
+    "select count(*), sum(id), avg(id), min(category) from {items} where id = 4000",
+    "select count(*) from {items} where id = 77",
+    "select count(*) from {items} where id in (1, 77, 500)",
+    "select 'x' || category, count(*) from {items} group by 1 order by 1",
+    "select min(embedding <-> '[1,2,3]'), max(embedding <-> '[1,2,3]') from {items}",
+    "select price is null, count(price), count(*) from {items} group by 1 order by 1",
+    "select l.label, (select count(*) from {items} i where i.category = l.category) from labels l order by 1",
+    "select bit_or(id), bit_and(id), every(id > 0) from {items}",
+    "select category from {items} group by category having sum(id) > 70000 order by 1",
+    "select count(*) from {items} where id < (select avg(id) from {items})",
+]

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from query_generator import QueryGenerator
-from read_queries import ORDERED, PREPARED, UNORDERED
+from read_queries import AGGREGATED, ORDERED, PREPARED, UNORDERED
 
 COLUMNS = """(id int primary key, category text, embedding vector(3), price float8,
               ts timestamptz, tags text[], payload jsonb)"""
@@ -61,6 +61,15 @@ def test_ordered(tables, sql):
     with tables.connect() as connection:
         distributed, plain = both(connection, sql)
         assert distributed == plain
+
+
+@pytest.mark.parametrize("sql", AGGREGATED)
+def test_aggregated_by_the_nodes(tables, sql):
+    with tables.connect() as connection:
+        distributed, plain = both(connection, sql)
+        assert distributed == plain
+        plan = answer(connection, "explain " + sql.replace("{items}", "dist"))
+        assert "Finalize" in str(plan)
 
 
 @pytest.mark.parametrize("sql", UNORDERED)
