@@ -119,16 +119,24 @@ bool travels_in_binary(Oid type) {
 }
 
 void init_param_encoder(ParamEncoder *encoder, Oid type) {
+    init_text_param_encoder(encoder, type);
+    encoder->binary = travels_in_binary(type);
+    if (!encoder->binary)
+        return;
     Oid function;
     bool varlena;
+    getTypeBinaryOutputInfo(type, &function, &varlena);
+    fmgr_info(function, &encoder->output);
+}
+
+void init_text_param_encoder(ParamEncoder *encoder, Oid type) {
+    Oid function;
+    bool varlena;
+    getTypeOutputInfo(type, &function, &varlena);
+    fmgr_info(function, &encoder->output);
     encoder->type = type;
     encoder->wire_type = type < FirstGenbkiObjectId ? type : InvalidOid;
-    encoder->binary = travels_in_binary(type);
-    if (encoder->binary)
-        getTypeBinaryOutputInfo(type, &function, &varlena);
-    else
-        getTypeOutputInfo(type, &function, &varlena);
-    fmgr_info(function, &encoder->output);
+    encoder->binary = false;
 }
 
 RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const bool *nulls,

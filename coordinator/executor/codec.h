@@ -23,6 +23,7 @@ struct ParamEncoder {
     FmgrInfo output; // send or output function
 };
 void init_param_encoder(ParamEncoder *encoder, Oid type);
+void init_text_param_encoder(ParamEncoder *encoder, Oid type); // text in any case
 
 // Encodes `count` values into CurrentMemoryContext.
 RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const bool *nulls,

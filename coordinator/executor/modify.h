@@ -1,0 +1,60 @@
+// What the executor nodes of INSERT, UPDATE and DELETE have in common.
+#pragma once
+
+#include "coordinator/catalog/metadata.h"
+#include "coordinator/executor/prune.h"
+#include "coordinator/planner/modify.h"
+#include "coordinator/remote/remote.h"
+
+extern "C" {
+#include "commands/explain.h"
+#include "nodes/execnodes.h"
+}
+
+namespace panvel {
+
+// What the nodes did, for EXPLAIN ANALYZE.
+struct WriteReport {
+    struct PerNode {
+        int32 node_id;
+        int64 rows;
+        int64 first_sent; // microseconds on the monotonic clock
+        int64 last_done;
+    };
+    List *nodes; // of PerNode *
+};
+
+// A statement that has been sent.
+struct WriteRequest {
+    RemoteRequest *request;
+    int64 sent; // as above
+};
+
+struct ModifyState {
+    CustomScanState custom; // first: this is the plan state
+    ModifyPlan *plan;
+    const DistributedTable *table;
+    bool reads_own_table; // the statement uses the table elsewhere than as this node's target
+    ParamEvaluator *params;
+    WriteReport report;
+};
+
+// Executor start: fills `state`, refuses (0A000) a statement whose parts would see each other's
+// changes (PostgreSQL executes all parts of a statement on one snapshot, the shards one after
+// another), and has a data-modifying CTE run to its end.
+void begin_modify(ModifyState *state);
+
+// Before the first write: evaluates the statement's subqueries that may read the table.
+void evaluate_initplans(ModifyState *state);
+
+// Sends `tail`, a statement for one shard, in CurrentMemoryContext.
+WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
+                        const RemoteParams *params, bool binary_results);
+
+// Waits for it, counts its rows for the command tag and EXPLAIN, and returns its result.
+PGresult *finish_write(ModifyState *state, WriteRequest *request);
+
+// `shards`: indexes into the table's shards; null: none. `tail`: as sent to each of them.
+void explain_modify(ModifyState *state, ExplainState *es, Bitmapset *shards, const char *tail);
+
+} // namespace panvel

@@ -1,0 +1,32 @@
+// RETURNING: rows that shards return, as scan tuples of the node that wrote them.
+#pragma once
+
+#include "coordinator/executor/codec.h"
+
+extern "C" {
+#include "nodes/execnodes.h"
+}
+
+namespace panvel {
+
+struct Returning {
+    RowDecoder *decoder;
+    Relation relation;
+    List *attributes; // fetched, in the order of the result's columns (integer List)
+    int column_count; // of the scan tuple
+    int *sources;     // per scan column: index into `attributes`, or one of the below
+    Datum *values;    // of one fetched row
+    bool *nulls;
+    Datum *row_values; // of one row of the relation, for whole-row references
+    bool *row_nulls;
+};
+
+// For a node whose custom_scan_tlist has columns of `relation`, of which `attributes` are fetched.
+// Null when that list is empty.
+Returning *make_returning(CustomScanState *node, Relation relation, List *attributes);
+
+// Decodes a row and returns it projected, valid until the next call.
+TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result,
+                             int row);
+
+} // namespace panvel

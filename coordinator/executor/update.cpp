@@ -1,0 +1,168 @@
+// UPDATE and DELETE: one statement per shard that can have matching rows, all under way at once.
+#include "coordinator/executor/modify.h"
+#include "coordinator/executor/returning.h"
+#include "extension/pg/boundary.h"
+#include "extension/pg/compat.h"
+
+extern "C" {
+#include "executor/executor.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+}
+
+namespace panvel {
+namespace {
+
+struct UpdateState {
+    ModifyState modify; // first
+    PruneEvaluator *prune;
+    Returning *returning;
+    bool done;         // the statements have been executed
+    Bitmapset *shards; // on which
+    int request_count;
+    WriteRequest *requests; // one per shard
+    int request;            // where RETURNING is: request, and row of its result
+    int row;
+};
+
+UpdateState *state_of(CustomScanState *node) {
+    return reinterpret_cast<UpdateState *>(node);
+}
+
+void send_statements(UpdateState *state) {
+    ModifyState *modify = &state->modify;
+    if (modify->plan->no_rows)
+        return;
+    evaluate_initplans(modify);
+    ExprContext *context = modify->custom.ss.ps.ps_ExprContext;
+    MemoryContext previous = MemoryContextSwitchTo(modify->custom.ss.ps.state->es_query_cxt);
+    RemoteParams *params = evaluate_params(modify->params, context);
+    state->shards = evaluate_prune(state->prune, modify->table, context);
+    state->requests = palloc0_array(WriteRequest, modify->table->shard_count);
+    bool binary = state->returning != nullptr && state->returning->decoder->binary;
+    int index = -1;
+    while ((index = bms_next_member(state->shards, index)) >= 0)
+        state->requests[state->request_count++] =
+            send_write(modify, &modify->table->shards[index], modify->plan->tail, params, binary);
+    MemoryContextSwitchTo(previous);
+}
+
+// Waits for all, so that an error on any shard is raised before a row is returned.
+void execute(UpdateState *state) {
+    state->done = true;
+    send_statements(state);
+    for (int i = 0; i < state->request_count; i++) {
+        finish_write(&state->modify, &state->requests[i]);
+        if (state->returning == nullptr) {
+            remote_release(state->requests[i].request);
+            state->requests[i].request = nullptr;
+        }
+    }
+}
+
+TupleTableSlot *next_returned(UpdateState *state) {
+    while (state->request < state->request_count) {
+        RemoteRequest *request = state->requests[state->request].request;
+        PGresult *result = remote_wait(request);
+        if (state->row < PQntuples(result))
+            return returned_row(state->returning, &state->modify.custom, result, state->row++);
+        remote_release(request);
+        state->requests[state->request++].request = nullptr;
+        state->row = 0;
+    }
+    return nullptr;
+}
+
+bool executor_param_walker(Node *node, void *context) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, Param))
+        return castNode(Param, node)->paramkind == PARAM_EXEC;
+    return expression_tree_walker(node, pg::walker(executor_param_walker), context);
+}
+
+// The shards the statement is for; before execution all, where a subquery tells.
+Bitmapset *explained_shards(UpdateState *state) {
+    ModifyState *modify = &state->modify;
+    if (modify->plan->no_rows)
+        return nullptr;
+    if (state->done)
+        return state->shards;
+    const PruneKey *key = modify->plan->prune;
+    bool open =
+        key != nullptr && executor_param_walker(reinterpret_cast<Node *>(key->value), nullptr);
+    return evaluate_prune(open ? nullptr : state->prune, modify->table,
+                          modify->custom.ss.ps.ps_ExprContext);
+}
+
+// ------------------------------------------------------------------ callbacks
+
+void begin_update(CustomScanState *node, EState *, int) {
+    pg::entry([&] {
+        UpdateState *state = state_of(node);
+        begin_modify(&state->modify);
+        state->prune = make_prune_evaluator(state->modify.plan->prune, &node->ss.ps);
+        state->returning =
+            make_returning(node, node->ss.ss_currentRelation, state->modify.plan->returned);
+    });
+}
+
+TupleTableSlot *exec_update(CustomScanState *node) {
+    return pg::entry([&]() -> TupleTableSlot * {
+        UpdateState *state = state_of(node);
+        if (!state->done)
+            execute(state);
+        return state->returning != nullptr ? next_returned(state) : nullptr;
+    });
+}
+
+void end_update(CustomScanState *node) {
+    pg::entry([&] {
+        UpdateState *state = state_of(node);
+        for (int i = state->request; i < state->request_count; i++)
+            if (state->requests[i].request != nullptr)
+                remote_release(state->requests[i].request);
+        state->request = state->request_count;
+    });
+}
+
+void rescan_update(CustomScanState *) {
+    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
+}
+
+void explain_update(CustomScanState *node, List *, ExplainState *es) {
+    pg::entry([&] {
+        UpdateState *state = state_of(node);
+        explain_modify(&state->modify, es, explained_shards(state), state->modify.plan->tail);
+    });
+}
+
+constexpr CustomExecMethods exec_methods(const char *name) {
+    CustomExecMethods methods = {};
+    methods.CustomName = name;
+    methods.BeginCustomScan = begin_update;
+    methods.ExecCustomScan = exec_update;
+    methods.EndCustomScan = end_update;
+    methods.ReScanCustomScan = rescan_update;
+    methods.ExplainCustomScan = explain_update;
+    return methods;
+}
+const CustomExecMethods update_exec_methods = exec_methods("Panvel Update");
+const CustomExecMethods delete_exec_methods = exec_methods("Panvel Delete");
+
+Node *create_update_state(CustomScan *scan) {
+    return pg::entry([&] {
+        auto *state = static_cast<UpdateState *>(palloc0(sizeof(UpdateState)));
+        NodeSetTag(state, T_CustomScanState);
+        state->modify.custom.methods =
+            scan->methods == &update_scan_methods ? &update_exec_methods : &delete_exec_methods;
+        return reinterpret_cast<Node *>(state);
+    });
+}
+
+} // namespace
+
+const CustomScanMethods update_scan_methods = {"Panvel Update", create_update_state};
+const CustomScanMethods delete_scan_methods = {"Panvel Delete", create_update_state};
+
+} // namespace panvel

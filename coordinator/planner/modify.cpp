@@ -1,0 +1,274 @@
+#include "coordinator/planner/modify.h"
+
+#include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/modify_sql.h"
+#include "extension/pg/boundary.h"
+#include "extension/pg/compat.h"
+
+extern "C" {
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/planner.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+}
+
+namespace panvel {
+namespace {
+
+create_upper_paths_hook_type previous_hook = nullptr;
+
+// ------------------------------------------------------------------ the plan in a CustomScan
+
+// custom_private of the CustomScan, in this order; its expressions are in custom_exprs.
+enum PrivateField {
+    kOperation,
+    kCanSetTag,
+    kCommand,
+    kTail,
+    kReturned,
+    kNoRows,
+    kPruneIsArray,
+    kPruneHash,
+    kSent,
+    kTailMany,
+    kOnConflict,
+};
+
+Node *string_or_null(const char *text) {
+    return text == nullptr ? nullptr : reinterpret_cast<Node *>(makeString(pstrdup(text)));
+}
+
+List *private_of(const ModifyPlan *plan) {
+    List *fields = NIL;
+    fields = lappend(fields, makeInteger(plan->operation));
+    fields = lappend(fields, makeInteger(plan->can_set_tag));
+    fields = lappend(fields, string_or_null(plan->command));
+    fields = lappend(fields, string_or_null(plan->tail));
+    fields = lappend(fields, plan->returned);
+    fields = lappend(fields, makeInteger(plan->no_rows));
+    fields = lappend(fields, makeInteger(plan->prune != nullptr && plan->prune->is_array));
+    fields =
+        lappend(fields, plan->prune == nullptr ? NIL : list_make1_oid(plan->prune->hash_function));
+    fields = lappend(fields, plan->sent);
+    fields = lappend(fields, string_or_null(plan->tail_many));
+    fields = lappend(fields, makeInteger(plan->on_conflict));
+    return fields;
+}
+
+const char *text_of(const void *node) {
+    return node == nullptr ? nullptr : strVal(const_cast<void *>(node));
+}
+
+// ------------------------------------------------------------------ RETURNING
+
+// The columns of the result relation that RETURNING uses, as the node's scan tuple; its
+// expressions are evaluated here, over what the shards return.
+List *returning_columns(PlannerInfo *root, List *returning) {
+    List *columns = NIL;
+    Oid relid = planner_rt_fetch(root->parse->resultRelation, root)->relid;
+    List *vars = pull_var_clause(reinterpret_cast<Node *>(returning), PVC_INCLUDE_PLACEHOLDERS);
+    ListCell *cell;
+    foreach (cell, vars) {
+        Var *var = lfirst_node(Var, cell);
+        if (tlist_member(reinterpret_cast<Expr *>(var), columns) != nullptr)
+            continue;
+        if (var->varno != root->parse->resultRelation)
+            refuse_modification(relid, "RETURNING columns of other tables",
+                                "Return the distributed table's columns.");
+        if (var->varattno < 0 && var->varattno != TableOidAttributeNumber)
+            refuse_modification(relid, "RETURNING a system column", "Return the primary key.");
+        columns = lappend(columns, makeTargetEntry(reinterpret_cast<Expr *>(var),
+                                                   list_length(columns) + 1, nullptr, false));
+    }
+    return columns;
+}
+
+List *add_attribute(List *attributes, AttrNumber attribute) {
+    return list_append_unique_int(attributes, attribute);
+}
+
+// What the shards have to return for these scan columns.
+List *returned_attributes(Relation relation, List *scan_columns) {
+    List *attributes = NIL;
+    ListCell *cell;
+    foreach (cell, scan_columns) {
+        Var *var = castNode(Var, lfirst_node(TargetEntry, cell)->expr);
+        if (var->varattno > 0)
+            attributes = add_attribute(attributes, var->varattno);
+        if (var->varattno != 0)
+            continue;
+        TupleDesc columns = RelationGetDescr(relation);
+        for (int i = 0; i < columns->natts; i++)
+            if (!TupleDescAttr(columns, i)->attisdropped)
+                attributes = add_attribute(attributes, i + 1);
+    }
+    // One row of the result for each affected row, also where no column is asked for.
+    if (attributes == NIL)
+        attributes = list_make1_int(
+            get_distributed_table(RelationGetRelid(relation))->distribution_attribute);
+    return attributes;
+}
+
+// ------------------------------------------------------------------ paths and plans
+
+Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *, List *,
+                       List *custom_plans) {
+    return pg::entry([&] {
+        ModifyTablePath *modify = linitial_node(ModifyTablePath, path->custom_private);
+        Index varno = linitial_int(modify->resultRelations);
+        Relation relation = table_open(planner_rt_fetch(varno, root)->relid, NoLock);
+        List *returning = modify->returningLists != NIL
+                              ? static_cast<List *>(linitial(modify->returningLists))
+                              : NIL;
+        ModifyPlan plan = {};
+        plan.operation = modify->operation;
+        plan.can_set_tag = modify->canSetTag;
+
+        CustomScan *scan = makeNode(CustomScan);
+        scan->flags = path->flags;
+        scan->scan.scanrelid = varno;
+        if (returning != NIL) {
+            scan->custom_scan_tlist = returning_columns(root, returning);
+            plan.returned = returned_attributes(relation, scan->custom_scan_tlist);
+        }
+        if (modify->operation == CMD_INSERT) {
+            Plan *child = static_cast<Plan *>(linitial(custom_plans));
+            apply_tlist_labeling(child->targetlist, root->processed_tlist);
+            scan->methods = &insert_scan_methods;
+            scan->custom_plans = custom_plans;
+            build_insert_sql(root, relation, &plan);
+        } else {
+            scan->methods =
+                modify->operation == CMD_UPDATE ? &update_scan_methods : &delete_scan_methods;
+            build_update_sql(root, relation, &plan);
+        }
+        scan->scan.plan.targetlist = static_cast<List *>(copyObjectImpl(returning));
+        scan->custom_private = private_of(&plan);
+        scan->custom_exprs =
+            list_make2(plan.params, plan.prune == nullptr ? NIL : list_make1(plan.prune->value));
+        // PostgreSQL labels the top plan's columns after this list, which for an ordinary
+        // ModifyTable it leaves alone: those columns are RETURNING's.
+        root->processed_tlist = returning;
+        table_close(relation, NoLock);
+        return &scan->scan.plan;
+    });
+}
+
+const CustomPathMethods insert_path_methods = {"Panvel Insert", plan_modify_path, nullptr};
+const CustomPathMethods update_path_methods = {"Panvel Update", plan_modify_path, nullptr};
+const CustomPathMethods delete_path_methods = {"Panvel Delete", plan_modify_path, nullptr};
+
+// Row security's and security barrier views' conditions may not be evaluated together with the
+// user's own, and check options need the row as the shard stored it.
+void require_no_security_conditions(PlannerInfo *root) {
+    RangeTblEntry *entry = planner_rt_fetch(root->parse->resultRelation, root);
+    const char *hint = "Write to the table itself, as a role to which its policies do not apply.";
+    if (root->parse->withCheckOptions != NIL)
+        refuse_modification(entry->relid,
+                            "writing through a view WITH CHECK OPTION or row-level security", hint);
+    if (entry->securityQuals != NIL)
+        refuse_modification(entry->relid,
+                            "writing through a security barrier view or row-level security", hint);
+}
+
+Path *replacement_path(PlannerInfo *root, ModifyTablePath *modify) {
+    CustomPath *path = makeNode(CustomPath);
+    path->path = modify->path;
+    path->path.type = T_CustomPath;
+    path->path.pathtype = T_CustomScan;
+    path->path.pathkeys = NIL;
+    path->custom_private = list_make1(modify);
+    switch (modify->operation) {
+    case CMD_INSERT:
+        path->methods = &insert_path_methods;
+        path->custom_paths = list_make1(modify->subpath);
+        break;
+    case CMD_UPDATE:
+        path->methods = &update_path_methods;
+        break;
+    case CMD_DELETE:
+        path->methods = &delete_path_methods;
+        break;
+    default:
+        refuse_modification(planner_rt_fetch(root->parse->resultRelation, root)->relid, "MERGE",
+                            "Use INSERT ... ON CONFLICT, or UPDATE and INSERT.");
+    }
+    require_no_security_conditions(root);
+    return &path->path;
+}
+
+void replace_modify_paths(PlannerInfo *root, RelOptInfo *final_rel) {
+    if (root->parse->commandType == CMD_SELECT || root->parse->resultRelation == 0)
+        return;
+    RangeTblEntry *target = planner_rt_fetch(root->parse->resultRelation, root);
+    if (find_distributed_table(target->relid) == nullptr)
+        return;
+    List *paths = NIL;
+    ListCell *cell;
+    foreach (cell, final_rel->pathlist) {
+        Path *path = static_cast<Path *>(lfirst(cell));
+        paths = lappend(paths, IsA(path, ModifyTablePath)
+                                   ? replacement_path(root, castNode(ModifyTablePath, path))
+                                   : path);
+    }
+    final_rel->pathlist = paths;
+}
+
+void modify_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_rel,
+                        RelOptInfo *output_rel, void *extra) {
+    if (previous_hook != nullptr)
+        previous_hook(root, stage, input_rel, output_rel, extra);
+    if (stage == UPPERREL_FINAL)
+        pg::entry([&] { replace_modify_paths(root, output_rel); });
+}
+
+} // namespace
+
+void refuse_modification(Oid relid, const char *construct, const char *hint) {
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("%s is not supported on distributed table \"%s\"", construct,
+                           get_rel_name(relid)),
+                    errhint("%s", hint)));
+    pg_unreachable();
+}
+
+ModifyPlan *modify_plan_of(CustomScan *scan) {
+    List *fields = scan->custom_private;
+    ModifyPlan *plan = static_cast<ModifyPlan *>(palloc0(sizeof(ModifyPlan)));
+    plan->operation = static_cast<CmdType>(intVal(list_nth(fields, kOperation)));
+    plan->can_set_tag = intVal(list_nth(fields, kCanSetTag)) != 0;
+    plan->command = text_of(list_nth(fields, kCommand));
+    plan->tail = text_of(list_nth(fields, kTail));
+    plan->returned = static_cast<List *>(list_nth(fields, kReturned));
+    plan->no_rows = intVal(list_nth(fields, kNoRows)) != 0;
+    plan->sent = static_cast<List *>(list_nth(fields, kSent));
+    plan->tail_many = text_of(list_nth(fields, kTailMany));
+    plan->on_conflict = static_cast<OnConflictAction>(intVal(list_nth(fields, kOnConflict)));
+    plan->params = static_cast<List *>(linitial(scan->custom_exprs));
+    List *prune_value = static_cast<List *>(lsecond(scan->custom_exprs));
+    if (prune_value != NIL) {
+        plan->prune = static_cast<PruneKey *>(palloc(sizeof(PruneKey)));
+        plan->prune->value = static_cast<Expr *>(linitial(prune_value));
+        plan->prune->is_array = intVal(list_nth(fields, kPruneIsArray)) != 0;
+        plan->prune->hash_function =
+            linitial_oid(static_cast<List *>(list_nth(fields, kPruneHash)));
+    }
+    return plan;
+}
+
+void init_modify_planner() {
+    RegisterCustomScanMethods(&insert_scan_methods);
+    RegisterCustomScanMethods(&update_scan_methods);
+    RegisterCustomScanMethods(&delete_scan_methods);
+    previous_hook = create_upper_paths_hook;
+    create_upper_paths_hook = modify_upper_paths;
+}
+
+} // namespace panvel

@@ -1,0 +1,55 @@
+// Planning INSERT, UPDATE and DELETE on distributed tables.
+//
+// PostgreSQL plans the statement as for any table. At the last stage, which every query level
+// with a data-modifying command passes, its ModifyTable over a distributed table is replaced by a
+// CustomScan: over the same child plan for INSERT, over nothing for UPDATE and DELETE, whose
+// filter and new values are evaluated by the shards.
+#pragma once
+
+#include "extension/pg/pg.h"
+
+extern "C" {
+#include "nodes/extensible.h"
+#include "nodes/plannodes.h"
+}
+
+#include "coordinator/planner/ship.h"
+
+namespace panvel {
+
+// What the executor needs of the plan. A statement for one shard is
+//     command || the shard's table || tail
+struct ModifyPlan {
+    CmdType operation;
+    bool can_set_tag;    // counts for the command tag
+    const char *command; // "INSERT INTO ", "UPDATE ", "DELETE FROM "
+    const char *tail;
+
+    List *returned; // attribute numbers the shards return (integer List); NIL: nothing is
+    List *params;   // List of Expr: parameters of the statement, after those of an INSERT's row
+
+    // UPDATE, DELETE
+    PruneKey *prune; // null: all shards
+    bool no_rows;    // the filter is false for every row
+
+    // INSERT: parameters are the row's columns `sent`, in this order; `tail` takes one row,
+    // `tail_many` an array per column.
+    List *sent; // attribute numbers (integer List)
+    const char *tail_many;
+    OnConflictAction on_conflict;
+};
+
+// The plan as it was put into a CustomScan by the planner.
+ModifyPlan *modify_plan_of(CustomScan *scan);
+
+// Executor methods of the nodes (coordinator/executor).
+extern const CustomScanMethods insert_scan_methods;
+extern const CustomScanMethods update_scan_methods;
+extern const CustomScanMethods delete_scan_methods;
+
+// Refuses `construct` (0A000) on the table.
+[[noreturn]] void refuse_modification(Oid relid, const char *construct, const char *hint);
+
+void init_modify_planner(); // hook and node registration; from _PG_init
+
+} // namespace panvel

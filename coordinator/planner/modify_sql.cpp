@@ -1,0 +1,289 @@
+#include "coordinator/planner/modify_sql.h"
+
+#include "coordinator/catalog/metadata.h"
+#include "coordinator/executor/codec.h"
+#include "extension/pg/compat.h"
+
+extern "C" {
+#include "access/sysattr.h"
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/plancat.h"
+#include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+}
+
+namespace panvel {
+namespace {
+
+const char *column_name(Relation relation, AttrNumber attribute) {
+    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), attribute - 1);
+    return quote_identifier(NameStr(column->attname));
+}
+
+void append_returning(StringInfo sql, Relation relation, List *returned) {
+    const char *separator = " RETURNING ";
+    ListCell *cell;
+    foreach (cell, returned) {
+        appendStringInfo(sql, "%st.%s", separator, column_name(relation, lfirst_int(cell)));
+        separator = ", ";
+    }
+}
+
+// ------------------------------------------------------------------ what cannot be shipped
+
+bool system_column_walker(Node *node, Index *varno) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, Var)) {
+        Var *var = castNode(Var, node);
+        return var->varno == static_cast<int>(*varno) && var->varattno < 0;
+    }
+    return expression_tree_walker(node, pg::walker(system_column_walker), varno);
+}
+
+bool current_of_walker(Node *node, void *context) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, CurrentOfExpr))
+        return true;
+    return expression_tree_walker(node, pg::walker(current_of_walker), context);
+}
+
+struct Refusal {
+    Oid relid;
+    const char *where; // "WHERE of UPDATE"
+
+    [[noreturn]] void operator()(const char *construct, const char *hint) const {
+        refuse_modification(relid, psprintf("%s in %s", construct, where), hint);
+    }
+};
+
+// Says why the shards cannot evaluate `expr`.
+[[noreturn]] void refuse_expression(Expr *expr, Index varno, const Refusal &refuse) {
+    Node *node = reinterpret_cast<Node *>(expr);
+    if (current_of_walker(node, nullptr))
+        refuse("WHERE CURRENT OF", "Use the primary key in WHERE.");
+    if (contain_subplans(node))
+        refuse("a subquery that is evaluated for every row",
+               "Read the values first and pass them as parameters, or as an array to = ANY.");
+    if (contain_volatile_functions(node))
+        refuse("a volatile function", "Compute the value first and pass it as a parameter.");
+    if (system_column_walker(node, &varno))
+        refuse("a system column", "Use the primary key in WHERE.");
+    refuse("an expression that the nodes may evaluate differently",
+           "Only built-in immutable functions and those of extension vector are evaluated there; "
+           "read the rows first and pass values as parameters.");
+}
+
+char *ship(PlannerInfo *root, Index varno, Expr *expr, const char *where, ShippedParams *params) {
+    if (!is_shippable(root, varno, expr))
+        refuse_expression(expr, varno, {planner_rt_fetch(varno, root)->relid, where});
+    return deparse_shipped(root, varno, expr, params);
+}
+
+// Storing a value in a column of a domain type checks the domain.
+Expr *without_domain_check(Expr *expr) {
+    while (IsA(expr, CoerceToDomain))
+        expr = castNode(CoerceToDomain, expr)->arg;
+    return expr;
+}
+
+// ------------------------------------------------------------------ UPDATE
+
+// `expr` leaves the row in its shard: the column itself, or the value that WHERE asks of it.
+bool keeps_shard(const DistributedTable *table, Index varno, Expr *expr, const PruneKey *prune) {
+    if (IsA(expr, Var)) {
+        Var *var = castNode(Var, expr);
+        return var->varno == static_cast<int>(varno) &&
+               var->varattno == table->distribution_attribute;
+    }
+    return prune != nullptr && !prune->is_array && equal(expr, prune->value);
+}
+
+void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, PruneKey *prune,
+                        ShippedParams *params) {
+    Index varno = root->parse->resultRelation;
+    const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
+    const char *separator = " AS t SET ";
+    ListCell *column_cell = list_head(root->update_colnos);
+    ListCell *cell;
+    foreach (cell, root->processed_tlist) {
+        TargetEntry *entry = lfirst_node(TargetEntry, cell);
+        if (entry->resjunk)
+            continue;
+        AttrNumber attribute = lfirst_int(column_cell);
+        column_cell = lnext(root->update_colnos, column_cell);
+        const char *column = column_name(relation, attribute);
+        if (attribute == table->distribution_attribute &&
+            !keeps_shard(table, varno, entry->expr, prune))
+            ereport(ERROR,
+                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                     errmsg("updating the distribution column %s is not supported on distributed "
+                            "table \"%s\"",
+                            column, RelationGetRelationName(relation)),
+                     errhint("The row would move to another shard: delete it and insert it with "
+                             "the new value, in one transaction.")));
+        Expr *expr = without_domain_check(entry->expr);
+        if (IsA(expr, SubscriptingRef) && castNode(SubscriptingRef, expr)->refassgnexpr != nullptr)
+            refuse_modification(table->relid, "assignment to an array element",
+                                "Assign the whole array.");
+        if (IsA(expr, FieldStore))
+            refuse_modification(table->relid, "assignment to a field of a composite column",
+                                "Assign the whole value.");
+        appendStringInfo(sql, "%s%s = %s", separator, column,
+                         ship(root, varno, expr, "SET", params));
+        separator = ", ";
+    }
+}
+
+void append_filter(PlannerInfo *root, Index varno, List *quals, StringInfo sql,
+                   ShippedParams *params) {
+    const char *separator = " WHERE ";
+    ListCell *cell;
+    foreach (cell, quals) {
+        appendStringInfo(sql, "%s(%s)", separator,
+                         ship(root, varno, static_cast<Expr *>(lfirst(cell)), "WHERE", params));
+        separator = " AND ";
+    }
+}
+
+void require_single_relation(PlannerInfo *root) {
+    if (bms_membership(root->all_baserels) == BMS_SINGLETON)
+        return;
+    bool update = root->parse->commandType == CMD_UPDATE;
+    const char *hint =
+        "Read the keys first and pass them as an array: WHERE key = ANY (array), or use one "
+        "statement per row.";
+    Oid relid = planner_rt_fetch(root->parse->resultRelation, root)->relid;
+    if (list_length(root->parse->jointree->fromlist) > 1)
+        refuse_modification(relid, update ? "UPDATE ... FROM" : "DELETE ... USING", hint);
+    refuse_modification(relid,
+                        update ? "a join or subquery in WHERE of UPDATE"
+                               : "a join or subquery in WHERE of DELETE",
+                        hint);
+}
+
+// ------------------------------------------------------------------ INSERT
+
+void append_columns(StringInfo sql, Relation relation, List *attributes) {
+    const char *separator = " AS t (";
+    ListCell *cell;
+    foreach (cell, attributes) {
+        appendStringInfo(sql, "%s%s", separator, column_name(relation, lfirst_int(cell)));
+        separator = ", ";
+    }
+    // The values of identity columns have been made here.
+    appendStringInfoString(sql, ") OVERRIDING SYSTEM VALUE ");
+}
+
+void append_one_row(StringInfo sql, Relation relation, List *attributes) {
+    const char *separator = "VALUES (";
+    int number = 0;
+    ListCell *cell;
+    foreach (cell, attributes) {
+        Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), lfirst_int(cell) - 1);
+        appendStringInfo(sql, "%s$%d::%s", separator, ++number,
+                         qualified_type_name(getBaseType(column->atttypid)));
+        separator = ", ";
+    }
+    appendStringInfoChar(sql, ')');
+}
+
+void append_many_rows(StringInfo sql, Relation relation, List *attributes) {
+    StringInfoData arrays;
+    initStringInfo(&arrays);
+    const char *separator = "";
+    int number = 0;
+    ListCell *cell;
+    appendStringInfoString(sql, "SELECT ");
+    foreach (cell, attributes) {
+        SentColumn sent =
+            sent_column(TupleDescAttr(RelationGetDescr(relation), lfirst_int(cell) - 1));
+        appendStringInfo(sql, "%sr.c%d", separator, ++number);
+        if (sent.cast != nullptr)
+            appendStringInfo(sql, "::%s", sent.cast);
+        appendStringInfo(&arrays, "%s$%d::%s[]", separator, number,
+                         qualified_type_name(sent.element_type));
+        separator = ", ";
+    }
+    appendStringInfo(sql, " FROM pg_catalog.unnest(%s) AS r(", arrays.data);
+    for (int i = 1; i <= number; i++)
+        appendStringInfo(sql, "%sc%d", i == 1 ? "" : ", ", i);
+    appendStringInfoChar(sql, ')');
+}
+
+} // namespace
+
+char *qualified_type_name(Oid type) {
+    return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+SentColumn sent_column(Form_pg_attribute column) {
+    Oid type = getBaseType(column->atttypid);
+    // unnest() would take an array's or a composite value's parts for columns, and some types have
+    // no array.
+    if (travels_in_binary(type) && OidIsValid(get_array_type(type)) &&
+        !OidIsValid(get_element_type(type)) && get_typtype(type) != TYPTYPE_COMPOSITE)
+        return {type, type, nullptr};
+    return {type, TEXTOID, qualified_type_name(type)};
+}
+
+void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
+    require_single_relation(root);
+    Index varno = root->parse->resultRelation;
+    RelOptInfo *rel = find_base_rel(root, varno);
+    List *quals = list_concat(extract_actual_clauses(rel->baserestrictinfo, true),
+                              extract_actual_clauses(rel->baserestrictinfo, false));
+    plan->no_rows = IS_DUMMY_REL(rel);
+    plan->prune = find_prune_key(root, varno, quals);
+
+    ShippedParams params;
+    StringInfoData tail;
+    initStringInfo(&tail);
+    if (plan->operation == CMD_UPDATE) {
+        plan->command = "UPDATE ";
+        append_assignments(root, relation, &tail, plan->prune, &params);
+    } else {
+        plan->command = "DELETE FROM ";
+        appendStringInfoString(&tail, " AS t");
+    }
+    append_filter(root, varno, quals, &tail, &params);
+    append_returning(&tail, relation, plan->returned);
+    plan->tail = tail.data;
+    plan->params = params.exprs;
+}
+
+void build_insert_sql(PlannerInfo *, Relation relation, ModifyPlan *plan) {
+    TupleDesc columns = RelationGetDescr(relation);
+    for (int i = 0; i < columns->natts; i++) {
+        Form_pg_attribute column = TupleDescAttr(columns, i);
+        // The shard computes generated columns.
+        if (!column->attisdropped && column->attgenerated == '\0')
+            plan->sent = lappend_int(plan->sent, column->attnum);
+    }
+
+    StringInfoData one;
+    StringInfoData many;
+    initStringInfo(&one);
+    append_columns(&one, relation, plan->sent);
+    initStringInfo(&many);
+    appendStringInfoString(&many, one.data);
+    append_one_row(&one, relation, plan->sent);
+    append_many_rows(&many, relation, plan->sent);
+    append_returning(&one, relation, plan->returned);
+    append_returning(&many, relation, plan->returned);
+    plan->command = "INSERT INTO ";
+    plan->tail = one.data;
+    plan->tail_many = many.data;
+}
+
+} // namespace panvel
