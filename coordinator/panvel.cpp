@@ -3,6 +3,7 @@
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
+#include "coordinator/planner/modify.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/remote/remote.h"
 #include "coordinator/transaction/transaction.h"
@@ -21,4 +22,5 @@ SQL_MODULE() {
     panvel::init_planner();
     panvel::init_shell();
     panvel::init_ddl();
+    panvel::init_modify_planner();
 }
