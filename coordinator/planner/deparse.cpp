@@ -6,6 +6,8 @@
 #include "extension/pg/compat.h"
 
 extern "C" {
+#include "catalog/pg_class.h"
+#include "storage/lockdefs.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
@@ -65,7 +67,11 @@ Node *parameterize_mutator(Node *node, Parameterize *context) {
     }
     if (IsA(node, Var)) {
         Var *var = static_cast<Var *>(copyObjectImpl(node));
-        var->varno = 1; // the only relation in the deparser's context
+        var->varno = 1; // the relation, as in the deparser's context
+        if (var->varattno > kExcludedColumns) {
+            var->varno = 2;
+            var->varattno -= kExcludedColumns;
+        }
         var->varnosyn = 0;
         var->varattnosyn = 0;
         return reinterpret_cast<Node *>(var);
@@ -83,13 +89,29 @@ char *deparse_qualified(Node *node, List *context) {
     return text;
 }
 
+// The relation's columns print as t.column, those of EXCLUDED as excluded.column.
+List *deparse_context_of(Oid relid) {
+    RangeTblEntry *entry = makeNode(RangeTblEntry);
+    entry->rtekind = RTE_RELATION;
+    entry->relid = relid;
+    entry->relkind = RELKIND_RELATION;
+    entry->rellockmode = AccessShareLock;
+    entry->alias = makeAlias("t", NIL);
+    entry->eref = entry->alias;
+    entry->inFromCl = true;
+    PlannedStmt *statement = makeNode(PlannedStmt);
+    statement->rtable = list_make2(entry, entry);
+    return deparse_context_for_plan_tree(
+        statement, list_make2(const_cast<char *>("t"), const_cast<char *>("excluded")));
+}
+
 } // namespace
 
 char *deparse_shipped(PlannerInfo *root, Index varno, Expr *expr, ShippedParams *params) {
     Parameterize context = {varno, params};
     Node *node = parameterize_mutator(reinterpret_cast<Node *>(expr), &context);
     RangeTblEntry *entry = planner_rt_fetch(varno, root);
-    return deparse_qualified(node, deparse_context_for("t", entry->relid));
+    return deparse_qualified(node, deparse_context_of(entry->relid));
 }
 
 char *deparse_param(Expr *expr, ShippedParams *params) {

@@ -130,6 +130,8 @@ Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *
         ModifyPlan plan = {};
         plan.operation = modify->operation;
         plan.can_set_tag = modify->canSetTag;
+        if (modify->onconflict != nullptr)
+            plan.on_conflict = modify->onconflict->action;
 
         CustomScan *scan = makeNode(CustomScan);
         scan->flags = path->flags;

@@ -24,11 +24,6 @@ extern "C" {
 namespace panvel {
 namespace {
 
-const char *column_name(Relation relation, AttrNumber attribute) {
-    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), attribute - 1);
-    return quote_identifier(NameStr(column->attname));
-}
-
 void append_returning(StringInfo sql, Relation relation, List *returned) {
     const char *separator = " RETURNING ";
     ListCell *cell;
@@ -84,19 +79,6 @@ struct Refusal {
            "read the rows first and pass values as parameters.");
 }
 
-char *ship(PlannerInfo *root, Index varno, Expr *expr, const char *where, ShippedParams *params) {
-    if (!is_shippable(root, varno, expr))
-        refuse_expression(expr, varno, {planner_rt_fetch(varno, root)->relid, where});
-    return deparse_shipped(root, varno, expr, params);
-}
-
-// Storing a value in a column of a domain type checks the domain.
-Expr *without_domain_check(Expr *expr) {
-    while (IsA(expr, CoerceToDomain))
-        expr = castNode(CoerceToDomain, expr)->arg;
-    return expr;
-}
-
 // ------------------------------------------------------------------ UPDATE
 
 // `expr` leaves the row in its shard: the column itself, or the value that WHERE asks of it.
@@ -140,18 +122,17 @@ void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, Pr
             refuse_modification(table->relid, "assignment to a field of a composite column",
                                 "Assign the whole value.");
         appendStringInfo(sql, "%s%s = %s", separator, column,
-                         ship(root, varno, expr, "SET", params));
+                         ship_or_refuse(root, expr, "SET", params));
         separator = ", ";
     }
 }
 
-void append_filter(PlannerInfo *root, Index varno, List *quals, StringInfo sql,
-                   ShippedParams *params) {
+void append_filter(PlannerInfo *root, List *quals, StringInfo sql, ShippedParams *params) {
     const char *separator = " WHERE ";
     ListCell *cell;
     foreach (cell, quals) {
         appendStringInfo(sql, "%s(%s)", separator,
-                         ship(root, varno, static_cast<Expr *>(lfirst(cell)), "WHERE", params));
+                         ship_or_refuse(root, static_cast<Expr *>(lfirst(cell)), "WHERE", params));
         separator = " AND ";
     }
 }
@@ -211,17 +192,43 @@ void append_many_rows(StringInfo sql, Relation relation, List *attributes) {
         appendStringInfo(sql, "%sr.c%d", separator, ++number);
         if (sent.cast != nullptr)
             appendStringInfo(sql, "::%s", sent.cast);
-        appendStringInfo(&arrays, "%s$%d::%s[]", separator, number,
+        appendStringInfo(&arrays, "%spg_catalog.unnest($%d::%s[])", separator, number,
                          qualified_type_name(sent.element_type));
         separator = ", ";
     }
-    appendStringInfo(sql, " FROM pg_catalog.unnest(%s) AS r(", arrays.data);
+    appendStringInfo(sql, " FROM ROWS FROM (%s) AS r(", arrays.data);
     for (int i = 1; i <= number; i++)
         appendStringInfo(sql, "%sc%d", i == 1 ? "" : ", ", i);
     appendStringInfoChar(sql, ')');
 }
 
+// Stands for a parameter with the row's value; equal to no expression of a query.
+Node *placeholder(int position) {
+    Param *param = makeNode(Param);
+    param->paramkind = PARAM_EXTERN;
+    param->paramid = -1 - position;
+    return reinterpret_cast<Node *>(param);
+}
+
 } // namespace
+
+const char *column_name(Relation relation, AttrNumber attribute) {
+    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), attribute - 1);
+    return quote_identifier(NameStr(column->attname));
+}
+
+char *ship_or_refuse(PlannerInfo *root, Expr *expr, const char *where, ShippedParams *params) {
+    Index varno = root->parse->resultRelation;
+    if (!is_shippable(root, varno, expr))
+        refuse_expression(expr, varno, {planner_rt_fetch(varno, root)->relid, where});
+    return deparse_shipped(root, varno, expr, params);
+}
+
+Expr *without_domain_check(Expr *expr) {
+    while (IsA(expr, CoerceToDomain))
+        expr = castNode(CoerceToDomain, expr)->arg;
+    return expr;
+}
 
 char *qualified_type_name(Oid type) {
     return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
@@ -256,13 +263,13 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
         plan->command = "DELETE FROM ";
         appendStringInfoString(&tail, " AS t");
     }
-    append_filter(root, varno, quals, &tail, &params);
+    append_filter(root, quals, &tail, &params);
     append_returning(&tail, relation, plan->returned);
     plan->tail = tail.data;
     plan->params = params.exprs;
 }
 
-void build_insert_sql(PlannerInfo *, Relation relation, ModifyPlan *plan) {
+void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
     TupleDesc columns = RelationGetDescr(relation);
     for (int i = 0; i < columns->natts; i++) {
         Form_pg_attribute column = TupleDescAttr(columns, i);
@@ -279,8 +286,18 @@ void build_insert_sql(PlannerInfo *, Relation relation, ModifyPlan *plan) {
     appendStringInfoString(&many, one.data);
     append_one_row(&one, relation, plan->sent);
     append_many_rows(&many, relation, plan->sent);
-    append_returning(&one, relation, plan->returned);
-    append_returning(&many, relation, plan->returned);
+
+    // The row's values come first among the parameters.
+    StringInfoData end;
+    initStringInfo(&end);
+    ShippedParams params;
+    for (int i = 0; i < list_length(plan->sent); i++)
+        params.exprs = lappend(params.exprs, placeholder(i));
+    append_on_conflict(root, relation, &end, &params);
+    plan->params = list_copy_tail(params.exprs, list_length(plan->sent));
+    append_returning(&end, relation, plan->returned);
+    appendStringInfoString(&one, end.data);
+    appendStringInfoString(&many, end.data);
     plan->command = "INSERT INTO ";
     plan->tail = one.data;
     plan->tail_many = many.data;

@@ -4,6 +4,7 @@
 #include "coordinator/planner/modify.h"
 
 extern "C" {
+#include "lib/stringinfo.h"
 #include "utils/rel.h"
 }
 
@@ -15,6 +16,19 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan);
 
 // Fills command, tail, tail_many, sent and params for an INSERT.
 void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan);
+
+// Appends the ON CONFLICT clause of the query, if it has one.
+void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
+                        ShippedParams *params);
+
+// The expression's SQL text, or a refusal (0A000) that says why the shards cannot evaluate it.
+// `where` names its place in the statement ("WHERE").
+char *ship_or_refuse(PlannerInfo *root, Expr *expr, const char *where, ShippedParams *params);
+
+// Storing a value in a column of a domain type checks the domain: the expression without that.
+Expr *without_domain_check(Expr *expr);
+
+const char *column_name(Relation relation, AttrNumber attribute); // quoted as needed
 
 // How a column's values travel in an INSERT: the parameter's type for one row, the element type
 // of the array for many, and what the shard casts an element to (null where it need not).

@@ -34,6 +34,10 @@ bool is_shippable_with_collation(Index varno, Expr *expr, Oid collation);
 // REQUIRES: is_shippable().
 char *deparse_shipped(PlannerInfo *root, Index varno, Expr *expr, ShippedParams *params);
 
+// ON CONFLICT DO UPDATE has a second row in its expressions, EXCLUDED, with the same columns. To
+// the functions above a column of it is one of `varno` with this added to its number.
+constexpr AttrNumber kExcludedColumns = 2000;
+
 // "$n::type" for an expression that is evaluated on the coordinator.
 char *deparse_param(Expr *expr, ShippedParams *params);
 
