@@ -81,14 +81,31 @@ struct Refusal {
 
 // ------------------------------------------------------------------ UPDATE
 
-// `expr` leaves the row in its shard: the column itself, or the value that WHERE asks of it.
+// Equal constants of types that hash alike (int 4 and bigint 4).
+bool same_constant(const DistributedTable *table, Expr *assigned, const PruneKey *prune) {
+    if (!IsA(assigned, Const) || !IsA(prune->value, Const))
+        return false;
+    Const *left = castNode(Const, assigned);
+    Const *right = castNode(Const, prune->value);
+    if (left->constisnull || right->constisnull)
+        return false;
+    FmgrInfo hash = table->hash;
+    return FunctionCall2Coll(&hash, table->distribution_collation, left->constvalue,
+                             Int64GetDatum(0)) ==
+           OidFunctionCall2Coll(prune->hash_function, table->distribution_collation,
+                                right->constvalue, Int64GetDatum(0));
+}
+
+// Assigning `expr` to the distribution column leaves the row in its shard: it is the column itself,
+// or the value that WHERE asks of it.
 bool keeps_shard(const DistributedTable *table, Index varno, Expr *expr, const PruneKey *prune) {
     if (IsA(expr, Var)) {
         Var *var = castNode(Var, expr);
         return var->varno == static_cast<int>(varno) &&
                var->varattno == table->distribution_attribute;
     }
-    return prune != nullptr && !prune->is_array && equal(expr, prune->value);
+    return prune != nullptr && !prune->is_array &&
+           (equal(expr, prune->value) || same_constant(table, expr, prune));
 }
 
 void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, PruneKey *prune,
@@ -124,6 +141,11 @@ void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, Pr
         appendStringInfo(sql, "%s%s = %s", separator, column,
                          ship_or_refuse(root, expr, "SET", params));
         separator = ", ";
+    }
+    // SET generated_column = DEFAULT assigns nothing, but updates the row.
+    if (column_cell == list_head(root->update_colnos)) {
+        const char *column = column_name(relation, table->distribution_attribute);
+        appendStringInfo(sql, "%s%s = t.%s", separator, column, column);
     }
 }
 
