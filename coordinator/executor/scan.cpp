@@ -203,7 +203,7 @@ void init_stream(DistributedScanState *state, NodeStream *stream, const NodeShar
     rows->sql = make_sql(state, group->shards, limit);
     rows->params = params;
     rows->decoder = state->decoder;
-    rows->bounded = state->plan->single_row || (limit >= 0 && limit <= kMaxBoundedRows);
+    rows->bounded = state->plan->small_result || (limit >= 0 && limit <= kMaxBoundedRows);
     rows->batch_rows = batch_rows(state);
     rows->context = state->run_context;
     rows->row_context =

@@ -161,7 +161,7 @@ class AggregateBuilder {
         plan->where = where_.data;
         plan->group_by = group_by_.data;
         plan->order_by = "";
-        plan->single_row = root_->parse->groupClause == NIL;
+        plan->small_result = root_->parse->groupClause == NIL;
         plan->sources = sources_;
         plan->params = params_.exprs;
         plan->prune_key = find_prune_key(root_, input_->relid, quals);

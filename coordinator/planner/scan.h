@@ -24,7 +24,7 @@ struct ScanPlan {
     const char *group_by;    // SQL, empty for none
     const char *order_by;    // SQL, empty for none
     bool push_limit;         // LIMIT count + offset goes to the nodes
-    bool single_row;         // every node answers with one row: an aggregate without groups
+    bool small_result;       // known to be a row or so a node: no cursor needed
 
     List *sources; // integer List of ColumnSource, one per entry of custom_scan_tlist
 

@@ -12,6 +12,7 @@ extern "C" {
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
@@ -45,6 +46,7 @@ class Builder {
         plan->group_by = "";
         plan->order_by = order_by_.data;
         plan->push_limit = path_pushes_limit(path_);
+        plan->small_result = is_unique_lookup();
         plan->sources = sources_;
         plan->sort_columns = sort_columns_;
         plan->sort_operators = sort_operators_;
@@ -69,6 +71,11 @@ class Builder {
     }
 
   private:
+    // Equality with every column of a unique key, all of it applied by the nodes.
+    bool is_unique_lookup() const {
+        return local_quals_ == NIL && relation_has_unique_index_for(root_, rel_, NIL, NIL, NIL);
+    }
+
     void split_clauses(List *clauses) {
         ListCell *cell;
         foreach (cell, clauses) {
@@ -290,7 +297,7 @@ Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 }
 
 // custom_private: (select list, columns, where, order by, push limit, sources, sort columns,
-// operators, collations, nulls first, prune is array, prune hash function, group by, single row).
+// operators, collations, nulls first, prune is array, prune hash function, group by, small result).
 // custom_exprs: (params, prune value, limit count, limit offset), each a List.
 void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto text = [](const char *value) { return makeString(pstrdup(value)); };
@@ -306,7 +313,7 @@ void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     scan->custom_private =
         lappend(scan->custom_private, list_make1_oid(key ? key->hash_function : InvalidOid));
     scan->custom_private = lappend(scan->custom_private, text(plan->group_by));
-    scan->custom_private = lappend(scan->custom_private, make_integer(plan->single_row));
+    scan->custom_private = lappend(scan->custom_private, make_integer(plan->small_result));
     auto optional = [](void *expr) { return expr ? list_make1(expr) : NIL; };
     scan->custom_exprs = list_make4(plan->params, optional(key ? key->value : nullptr),
                                     optional(plan->limit_count), optional(plan->limit_offset));
@@ -338,7 +345,7 @@ ScanPlan *load_scan_plan(const CustomScan *scan) {
                             linitial_oid(list(items, 11))};
     }
     plan->group_by = text(12);
-    plan->single_row = intVal(list_nth(items, 13)) != 0;
+    plan->small_result = intVal(list_nth(items, 13)) != 0;
     plan->limit_count = first(2);
     plan->limit_offset = first(3);
     return plan;
