@@ -281,7 +281,7 @@ uint64 move_rows(const DistributedTable *table, Relation relation) {
         CHECK_FOR_INTERRUPTS();
         MemoryContext caller = MemoryContextSwitchTo(row_context);
         slot_getallattrs(slot);
-        load_row(loader, slot->tts_values, slot->tts_isnull);
+        load_row(loader, slot->tts_values, slot->tts_isnull, 0);
         MemoryContextSwitchTo(caller);
         MemoryContextReset(row_context);
     }

@@ -90,12 +90,26 @@ char *text_or_empty(PGresult *result, int column) {
     return pstrdup(PQgetvalue(result, 0, column));
 }
 
+// The error as it came, with a hint where it is about the connection.
+[[noreturn]] void raise_unreachable(const ClusterNode *node, ErrorData *error) {
+    if (error->hint == nullptr &&
+        error->sqlerrcode == ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION)
+        error->hint =
+            psprintf("Check that a server listens at %s:%d, that it has database \"%s\" and role "
+                     "\"%s\", and that its pg_hba.conf admits the coordinator.",
+                     node->host, node->port, node->dbname, GetUserNameFromId(GetUserId(), false));
+    ReThrowError(error);
+    pg_unreachable();
+}
+
 NodeFacts ask_node(const ClusterNode *node) {
     RemoteStatement statement = {};
     statement.sql = kFactsQuery;
     statement.effect = Effect::kReadOnce;
-    RemoteRequest *request = remote_send(node->node_id, &statement);
-    PGresult *result = remote_wait(request);
+    NodeRequest *sent = send_to_node(node, &statement);
+    PGresult *result = wait_for_node(sent);
+    if (result == nullptr)
+        raise_unreachable(node, sent->error);
     if (PQntuples(result) != 1 || PQnfields(result) != kFactsColumns)
         ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                         errmsg("node \"%s\" does not answer as PostgreSQL does", node->name)));
@@ -113,7 +127,7 @@ NodeFacts ask_node(const ClusterNode *node) {
     facts.vector_version = text_column(result, 10);
     facts.vector_schema = text_column(result, 11);
     facts.vector_available = text_column(result, 12);
-    remote_release(request);
+    remote_release(sent->request);
     return facts;
 }
 

@@ -182,7 +182,7 @@ uint64 copy_from(ParseState *pstate, const CopyStmt *statement) {
     while (next_row(&input)) {
         MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(input.estate));
         check_constraints(&input);
-        load_row(loader, input.slot->tts_values, input.slot->tts_isnull);
+        load_row(loader, input.slot->tts_values, input.slot->tts_isnull, input.state->cur_lineno);
         MemoryContextSwitchTo(caller);
         pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, ++rows);
     }

@@ -116,7 +116,8 @@ void delete_table_row(const DistributedTable *table) {
                                                table->relid));
 }
 
-void drop_group_schemas(NodeBatch *batch, const DistributedTable *table) {
+// After drop_from_shards() the schemas are empty, and CASCADE has nothing to tell.
+void drop_schemas(NodeBatch *batch, const DistributedTable *table) {
     ListCell *cell;
     foreach (cell, nodes_of_table(table)) {
         StringInfoData sql;
@@ -151,19 +152,21 @@ void drop_tables(NodeBatch *batch) {
     }
     CommandCounterIncrement();
 
+    foreach (cell, noted) {
+        auto *drop = static_cast<Drop *>(lfirst(cell));
+        if (drop->kind == DropKind::kTable)
+            drop_from_shards(batch, drop);
+    }
     List *gone = nullptr; // groups that lost their last table
     foreach (cell, noted) {
         auto *drop = static_cast<Drop *>(lfirst(cell));
         int32 group = drop->table->colocation_id;
-        if (drop->kind != DropKind::kTable || list_member_int(gone, group))
+        if (drop->kind != DropKind::kTable || list_member_int(gone, group) ||
+            colocated_tables(group) != nullptr)
             continue;
-        if (colocated_tables(group) != nullptr) {
-            drop_from_shards(batch, drop);
-        } else {
-            gone = lappend_int(gone, group);
-            delete_group(drop->table);
-            drop_group_schemas(batch, drop->table);
-        }
+        gone = lappend_int(gone, group);
+        delete_group(drop->table);
+        drop_schemas(batch, drop->table);
     }
 }
 

@@ -17,15 +17,24 @@ namespace {
 constexpr int kBatchBytes = 256 * 1024;
 constexpr int64 kMaxBuffered = 16 * 1024 * 1024;
 
+// Where the rows of a batch were in the user's input: lines[0] for the batch's first row.
+struct InputLines {
+    uint64 *lines; // null until the first row
+    int count;
+    int capacity;
+};
+
 struct ShardBuffer {
     const char *copy_sql;
     StringInfoData data; // data.data is null until the first row
+    InputLines lines;
 };
 
 // The batch under way on a node.
 struct NodeStream {
     int32 node_id;
     RemoteRequest *request;
+    InputLines lines;
 };
 
 } // namespace
@@ -71,9 +80,12 @@ void append_int32(StringInfo data, int32 value) {
     appendBinaryStringInfo(data, reinterpret_cast<char *>(&wire), sizeof(wire));
 }
 
-void start_buffer(const ShardLoader *loader, StringInfo data) {
+void start_buffer(const ShardLoader *loader, ShardBuffer *buffer) {
+    StringInfo data = &buffer->data;
     MemoryContext caller = MemoryContextSwitchTo(loader->context);
     initStringInfo(data);
+    buffer->lines.capacity = 64;
+    buffer->lines.lines = palloc_array(uint64, buffer->lines.capacity);
     MemoryContextSwitchTo(caller);
     if (!loader->binary)
         return;
@@ -137,12 +149,57 @@ NodeStream *stream_to(ShardLoader *loader, int32 node_id) {
     return stream;
 }
 
-void wait_for_stream(NodeStream *stream) {
+void add_line(InputLines *lines, uint64 line) {
+    if (lines->count == lines->capacity) {
+        lines->capacity *= 2;
+        lines->lines = static_cast<uint64 *>(
+            repalloc(lines->lines, sizeof(uint64) * static_cast<size_t>(lines->capacity)));
+    }
+    lines->lines[lines->count++] = line;
+}
+
+InputLines copy_lines(const InputLines *lines) {
+    InputLines copy = *lines;
+    copy.capacity = copy.count;
+    copy.lines = palloc_array(uint64, copy.count);
+    memcpy(copy.lines, lines->lines, sizeof(uint64) * static_cast<size_t>(copy.count));
+    return copy;
+}
+
+// A node that refuses a row says "COPY items, line 5": the fifth row of the batch. The user's
+// input has it elsewhere.
+[[noreturn]] void raise_in_input(const ShardLoader *loader, const NodeStream *stream,
+                                 ErrorData *error) {
+    const char *place = error->context != nullptr ? strstr(error->context, ", line ") : nullptr;
+    if (place != nullptr && strncmp(error->context, "COPY ", 5) == 0) {
+        long number = strtol(place + strlen(", line "), nullptr, 10);
+        uint64 line =
+            number >= 1 && number <= stream->lines.count ? stream->lines.lines[number - 1] : 0;
+        const char *rest = strchr(place, '\n');
+        if (line > 0)
+            error->context =
+                psprintf("COPY %s, line %llu%s", RelationGetRelationName(loader->relation),
+                         static_cast<unsigned long long>(line), rest != nullptr ? rest : "");
+        else
+            error->context = pstrdup(rest != nullptr ? rest + 1 : "");
+    }
+    ReThrowError(error);
+    pg_unreachable();
+}
+
+void wait_for_stream(const ShardLoader *loader, NodeStream *stream) {
     if (stream->request == nullptr)
         return;
+    remote_wait_any(&stream->request, 1);
+    ErrorData *error = remote_error(stream->request);
+    if (error != nullptr)
+        raise_in_input(loader, stream, error);
     remote_wait(stream->request);
     remote_release(stream->request);
     stream->request = nullptr;
+    if (stream->lines.lines != nullptr)
+        pfree(stream->lines.lines);
+    stream->lines = {};
 }
 
 void flush_shard(ShardLoader *loader, int index) {
@@ -156,12 +213,15 @@ void flush_shard(ShardLoader *loader, int index) {
         if (!shard->placements[i].active)
             continue;
         NodeStream *stream = stream_to(loader, shard->placements[i].node_id);
-        wait_for_stream(stream);
+        wait_for_stream(loader, stream);
+        stream->lines = copy_lines(&buffer->lines);
         stream->request = remote_send_copy(stream->node_id, buffer->copy_sql, buffer->data.data,
                                            buffer->data.len);
     }
     pfree(buffer->data.data);
+    pfree(buffer->lines.lines);
     buffer->data = {};
+    buffer->lines = {};
     MemoryContextSwitchTo(caller);
 }
 
@@ -219,7 +279,7 @@ ShardLoader *begin_shard_load(const DistributedTable *table, Relation relation) 
     return loader;
 }
 
-void load_row(ShardLoader *loader, const Datum *values, const bool *isnull) {
+void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint64 line) {
     int key = loader->table->distribution_attribute - 1;
     if (isnull[key]) {
         const char *column =
@@ -241,7 +301,8 @@ void load_row(ShardLoader *loader, const Datum *values, const bool *isnull) {
     StringInfo data = &loader->buffers[index].data;
     int before = data->len;
     if (before == 0)
-        start_buffer(loader, data);
+        start_buffer(loader, &loader->buffers[index]);
+    add_line(&loader->buffers[index].lines, line);
     if (loader->binary)
         append_binary_row(data, row);
     else
@@ -261,7 +322,7 @@ uint64 finish_shard_load(ShardLoader *loader) {
             flush_shard(loader, i);
     ListCell *cell;
     foreach (cell, loader->streams)
-        wait_for_stream(static_cast<NodeStream *>(lfirst(cell)));
+        wait_for_stream(loader, static_cast<NodeStream *>(lfirst(cell)));
     uint64 rows = loader->rows;
     MemoryContextDelete(loader->context);
     return rows;

@@ -18,7 +18,8 @@ ShardLoader *begin_shard_load(const DistributedTable *table, Relation relation);
 
 // Adds one row (arrays of all the relation's columns); allocates in CurrentMemoryContext what may
 // be freed when it returns. 23502 when the distribution key is null; errors of earlier batches.
-void load_row(ShardLoader *loader, const Datum *values, const bool *isnull);
+// `line`: where the row was in the user's input, for the context of a shard's error; 0: nowhere.
+void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint64 line);
 
 // Sends what is left and waits until all nodes have taken it. Returns the number of rows.
 uint64 finish_shard_load(ShardLoader *loader);
