@@ -21,6 +21,7 @@ extern "C" {
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 }
 
 namespace panvel {
@@ -55,7 +56,8 @@ namespace {
 struct NodeFacts {
     int version_num;
     char *version;
-    int64 system_identifier;
+    int64 system_identifier; // of the initdb; clones of a data directory share it
+    int64 started;           // microseconds since 1970; tells clones apart
     char *database;
     int max_prepared_transactions;
     bool in_recovery;
@@ -70,7 +72,9 @@ struct NodeFacts {
 
 const char *const kFactsQuery =
     "SELECT current_setting('server_version_num'), current_setting('server_version'), "
-    "(SELECT system_identifier FROM pg_catalog.pg_control_system()), datname, "
+    "(SELECT system_identifier FROM pg_catalog.pg_control_system()), "
+    "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, "
+    "datname, "
     "current_setting('max_prepared_transactions'), pg_catalog.pg_is_in_recovery(), "
     "pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, "
     "datlocprovider::pg_catalog.text || coalesce(daticulocale, ''), "
@@ -80,7 +84,7 @@ const char *const kFactsQuery =
     "LEFT JOIN pg_catalog.pg_extension ON extname = 'vector' "
     "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace "
     "WHERE datname = pg_catalog.current_database()";
-constexpr int kFactsColumns = 13;
+constexpr int kFactsColumns = 14;
 
 char *text_column(PGresult *result, int column) {
     return PQgetisnull(result, 0, column) ? nullptr : pstrdup(PQgetvalue(result, 0, column));
@@ -102,32 +106,45 @@ char *text_or_empty(PGresult *result, int column) {
     pg_unreachable();
 }
 
-NodeFacts ask_node(const ClusterNode *node) {
+// False when the node does not answer; `error` then says why.
+bool try_ask_node(const ClusterNode *node, NodeFacts *answer, ErrorData **error) {
     RemoteStatement statement = {};
     statement.sql = kFactsQuery;
     statement.effect = Effect::kReadOnce;
     NodeRequest *sent = send_to_node(node, &statement);
     PGresult *result = wait_for_node(sent);
-    if (result == nullptr)
-        raise_unreachable(node, sent->error);
+    if (result == nullptr) {
+        *error = sent->error;
+        return false;
+    }
     if (PQntuples(result) != 1 || PQnfields(result) != kFactsColumns)
         ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                         errmsg("node \"%s\" does not answer as PostgreSQL does", node->name)));
-    NodeFacts facts;
+    NodeFacts facts = {};
     facts.version_num = pg_strtoint32(PQgetvalue(result, 0, 0));
     facts.version = text_or_empty(result, 1);
     facts.system_identifier = pg_strtoint64(PQgetvalue(result, 0, 2));
-    facts.database = text_or_empty(result, 3);
-    facts.max_prepared_transactions = pg_strtoint32(PQgetvalue(result, 0, 4));
-    facts.in_recovery = PQgetvalue(result, 0, 5)[0] == 't';
-    facts.encoding = text_or_empty(result, 6);
-    facts.collate = text_or_empty(result, 7);
-    facts.ctype = text_or_empty(result, 8);
-    facts.locale_provider = text_or_empty(result, 9);
-    facts.vector_version = text_column(result, 10);
-    facts.vector_schema = text_column(result, 11);
-    facts.vector_available = text_column(result, 12);
+    facts.started = pg_strtoint64(PQgetvalue(result, 0, 3));
+    facts.database = text_or_empty(result, 4);
+    facts.max_prepared_transactions = pg_strtoint32(PQgetvalue(result, 0, 5));
+    facts.in_recovery = PQgetvalue(result, 0, 6)[0] == 't';
+    facts.encoding = text_or_empty(result, 7);
+    facts.collate = text_or_empty(result, 8);
+    facts.ctype = text_or_empty(result, 9);
+    facts.locale_provider = text_or_empty(result, 10);
+    facts.vector_version = text_column(result, 11);
+    facts.vector_schema = text_column(result, 12);
+    facts.vector_available = text_column(result, 13);
     remote_release(sent->request);
+    *answer = facts;
+    return true;
+}
+
+NodeFacts ask_node(const ClusterNode *node) {
+    NodeFacts facts;
+    ErrorData *error;
+    if (!try_ask_node(node, &facts, &error))
+        raise_unreachable(node, error);
     return facts;
 }
 
@@ -157,6 +174,7 @@ NodeFacts own_facts() {
     facts.version_num = PG_VERSION_NUM;
     facts.version = pstrdup(PG_VERSION);
     facts.system_identifier = static_cast<int64>(GetSystemIdentifier());
+    facts.started = PgStartTime + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
     facts.database = get_database_name(MyDatabaseId);
     facts.encoding = pstrdup(GetDatabaseEncodingName());
 
@@ -239,11 +257,16 @@ void check_locale(const ClusterNode *node, const NodeFacts *theirs, const NodeFa
                              "database with the coordinator's encoding and locale.")));
 }
 
+// The same database of the same running server.
+bool is_same(const NodeFacts *a, const NodeFacts *b) {
+    return a->system_identifier == b->system_identifier && a->started == b->started &&
+           strcmp(a->database, b->database) == 0;
+}
+
 // Raises an error unless the server may hold shards of this database.
 void check_node(const ClusterNode *node, const NodeFacts *theirs) {
     NodeFacts ours = own_facts();
-    if (theirs->system_identifier == ours.system_identifier &&
-        strcmp(theirs->database, ours.database) == 0)
+    if (is_same(theirs, &ours))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("node \"%s\" is the coordinator itself", node->name),
                         errhint("Shards are held by other servers, or at least by other databases "
@@ -341,21 +364,34 @@ void update_node(int32 node_id, Datum *values, const bool *replace) {
     changed_nodes();
 }
 
-// Another node that is the same database, or null.
-const char *find_same_database(int32 node_id, const NodeFacts *facts) {
-    const char *name = nullptr;
-    CatalogScan scan = begin_catalog_scan(Catalog::kNode, AccessShareLock, nullptr, 0, nullptr);
-    while (HeapTuple row = next_catalog_row(&scan)) {
-        if (DatumGetInt32(catalog_value(&scan, row, kNodeId)) == node_id ||
-            DatumGetInt64(catalog_value(&scan, row, kNodeSystemIdentifier)) !=
-                facts->system_identifier ||
-            strcmp(TextDatumGetCString(catalog_value(&scan, row, kNodeDbname)), facts->database) !=
-                0)
-            continue;
-        name = TextDatumGetCString(catalog_value(&scan, row, kNodeName));
-    }
+int64 known_system_identifier(int32 node_id) {
+    CatalogScan scan =
+        begin_catalog_scan_int32(Catalog::kNode, AccessShareLock, "node_pkey", kNodeId, node_id);
+    HeapTuple row = next_catalog_row(&scan);
+    if (!HeapTupleIsValid(row))
+        elog(ERROR, "node %d is not in the catalog", node_id);
+    int64 identifier = DatumGetInt64(catalog_value(&scan, row, kNodeSystemIdentifier));
     end_catalog_scan(&scan);
-    return name;
+    return identifier;
+}
+
+// Another node that is the same database, or null. A node that does not answer is known by its
+// address only.
+const char *find_same_database(const ClusterNode *added, const NodeFacts *facts) {
+    ListCell *cell;
+    foreach (cell, all_nodes()) {
+        auto *node = static_cast<const ClusterNode *>(lfirst(cell));
+        if (node->node_id == added->node_id || strcmp(node->dbname, added->dbname) != 0 ||
+            known_system_identifier(node->node_id) != facts->system_identifier)
+            continue;
+        if (node->port == added->port && strcmp(node->host, added->host) == 0)
+            return node->name;
+        ErrorData *error;
+        NodeFacts known;
+        if (try_ask_node(node, &known, &error) && is_same(&known, facts))
+            return node->name;
+    }
+    return nullptr;
 }
 
 int32 add_node(const char *name, const char *host, int32 port, const char *dbname) {
@@ -380,7 +416,7 @@ int32 add_node(const char *name, const char *host, int32 port, const char *dbnam
     const ClusterNode *node = get_node(node_id);
     NodeFacts facts = ask_node(node);
     check_node(node, &facts);
-    const char *same = find_same_database(node_id, &facts);
+    const char *same = find_same_database(node, &facts);
     if (same != nullptr)
         ereport(ERROR, (errcode(ERRCODE_DUPLICATE_OBJECT),
                         errmsg("database \"%s\" at %s:%d already is node \"%s\"", dbname, host,
@@ -417,15 +453,29 @@ void remove_node(const char *name) {
     changed_nodes();
 }
 
-int64 known_system_identifier(int32 node_id) {
+// Whether the server has the schemas of all shards that are placed on the node.
+bool has_shards(const ClusterNode *node) {
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, "SELECT count(*) FROM pg_catalog.pg_namespace "
+                                 "WHERE nspname::pg_catalog.text IN (''");
+    int64 expected = 0;
     CatalogScan scan =
-        begin_catalog_scan_int32(Catalog::kNode, AccessShareLock, "node_pkey", kNodeId, node_id);
-    HeapTuple row = next_catalog_row(&scan);
-    if (!HeapTupleIsValid(row))
-        elog(ERROR, "node %d is not in the catalog", node_id);
-    int64 identifier = DatumGetInt64(catalog_value(&scan, row, kNodeSystemIdentifier));
+        begin_catalog_scan_int32(Catalog::kPlacement, AccessShareLock, "placement_node_id_idx",
+                                 kPlacementNodeId, node->node_id);
+    while (HeapTuple row = next_catalog_row(&scan)) {
+        appendStringInfo(
+            &sql, ", 'panvel_s%lld'",
+            static_cast<long long>(DatumGetInt64(catalog_value(&scan, row, kPlacementShardId))));
+        expected++;
+    }
     end_catalog_scan(&scan);
-    return identifier;
+    appendStringInfoChar(&sql, ')');
+    RemoteStatement statement = {};
+    statement.sql = sql.data;
+    statement.effect = Effect::kReadOnce;
+    PGresult *result = remote_wait(remote_send(node->node_id, &statement));
+    return PQntuples(result) == 1 && pg_strtoint64(PQgetvalue(result, 0, 0)) == expected;
 }
 
 void set_node(const char *name, const char *host, int32 port) {
@@ -444,10 +494,10 @@ void set_node(const char *name, const char *host, int32 port) {
     const ClusterNode *node = get_node(node_id);
     NodeFacts facts = ask_node(node);
     check_node(node, &facts);
-    if (facts.system_identifier != known_system_identifier(node_id))
+    if (facts.system_identifier != known_system_identifier(node_id) || !has_shards(node))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("the server at %s:%d is not node \"%s\"", host, port, name),
-                        errdetail("It was made by another initdb and has none of the shards.")));
+                        errdetail("It does not have the node's shards.")));
 }
 
 } // namespace
