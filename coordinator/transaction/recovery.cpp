@@ -147,6 +147,11 @@ int64 count_resolved(List *found) {
     return resolved;
 }
 
+bool is_of(const Prepared *prepared, const CommitRecord *record) {
+    return prepared->gid.transaction == record->transaction &&
+           prepared->gid.nonce == record->nonce;
+}
+
 // A node that has been removed has nothing to confirm.
 bool node_confirms(const CommitRecord *record, int32 node_id, const NodeAnswer *answers, int count,
                    List *found) {
@@ -156,9 +161,7 @@ bool node_confirms(const CommitRecord *record, int32 node_id, const NodeAnswer *
     ListCell *cell;
     foreach (cell, found) {
         const Prepared *prepared = static_cast<Prepared *>(lfirst(cell));
-        if (prepared->node->node_id == node_id && !prepared->resolved &&
-            prepared->gid.transaction == record->transaction &&
-            prepared->gid.nonce == record->nonce)
+        if (prepared->node->node_id == node_id && !prepared->resolved && is_of(prepared, record))
             return false;
     }
     return true;
@@ -195,6 +198,14 @@ int64 recover_transactions() {
 }
 
 namespace {
+
+bool is_prepared(const CommitRecord *record, List *found) {
+    ListCell *cell;
+    foreach (cell, found)
+        if (is_of(static_cast<Prepared *>(lfirst(cell)), record))
+            return true;
+    return false;
+}
 
 const char *state_of(const Gid &gid) {
     switch (verdict_on(gid)) {
@@ -247,7 +258,9 @@ SQL_FUNCTION(panvel_transactions_in_doubt) {
     }
     foreach (cell, records) {
         const CommitRecord *record = static_cast<CommitRecord *>(lfirst(cell));
-        if (!all_confirm(record, answers, list_length(nodes), found))
+        // Where it is still prepared on a node, that has been listed above.
+        if (!is_prepared(record, found) &&
+            !all_confirm(record, answers, list_length(nodes), found))
             put_record(results, record);
     }
     return Datum(0);
