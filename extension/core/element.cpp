@@ -1,0 +1,71 @@
+#include "extension/core/element.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ann {
+namespace {
+
+constexpr uint32_t align8(uint32_t bytes) { return (bytes + 7) & ~7u; }
+
+// How many pieces an image of `size` bytes has beyond its head.
+void cut(ElementLayout &l, uint32_t capacity) {
+    l.piece_bytes = (capacity - sizeof(PieceHeader)) & ~7u;
+    l.pieces = l.full_pieces = l.rest_bytes = 0;
+    l.head_bytes = l.size;
+    if (l.size <= capacity)
+        return;
+    l.head_bytes = capacity & ~7u;
+    uint32_t outside = l.size - l.head_bytes;
+    l.full_pieces = outside / l.piece_bytes;
+    l.rest_bytes = outside % l.piece_bytes;
+    l.pieces = l.full_pieces + (l.rest_bytes > 0);
+}
+
+// Offsets with room for `pieces` pieces.
+void place(ElementLayout &l, uint32_t pieces) {
+    l.pieces_offset = sizeof(ElementHeader);
+    l.links_offset = l.pieces_offset + pieces * sizeof(Link);
+    l.distances_offset = l.links_offset + l.slots * sizeof(Link);
+    l.factors_offset = l.distances_offset + l.slots * sizeof(float);
+    l.vector_offset = l.factors_offset + (l.code_bytes > 0 ? 2 * l.slots * sizeof(float) : 0);
+    l.codes_offset = l.vector_offset + l.dim * sizeof(float);
+    l.size = align8(l.codes_offset + l.blocks * l.code_bytes);
+}
+
+} // namespace
+
+ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, bool codes, uint32_t capacity) {
+    ElementLayout l;
+    l.dim = dim;
+    l.m = m;
+    l.slots = 2 * m;
+    if (codes) {
+        l.blocks = (l.slots + kNeighborBlock - 1) / kNeighborBlock;
+        l.slots = l.blocks * kNeighborBlock;
+        l.code_bytes = (dim + 7) / 8 * kNeighborBlock;
+    }
+    place(l, 0);
+    cut(l, capacity);
+    // The list of pieces is part of the image: room for it may add one.
+    for (uint32_t pieces = 0; l.pieces > pieces;) {
+        pieces = l.pieces;
+        place(l, pieces);
+        cut(l, capacity);
+    }
+    uint32_t upper = sizeof(UpperSlot) + m * (sizeof(Link) + sizeof(float));
+    l.side_bytes = align8(std::max<uint32_t>(upper, sizeof(DuplicatesSlot)));
+    return l;
+}
+
+void ElementImage::clear(const ElementLayout &layout, uint16_t version, SlotState state,
+                         uint8_t level) const {
+    std::memset(data, 0, layout.vector_offset);
+    header().slot = {version, state, level};
+    header().duplicates = Link::none();
+    header().upper = Link::none();
+    for (uint32_t i = 0; i < layout.slots; i++)
+        links(layout)[i] = Link::none();
+}
+
+} // namespace ann

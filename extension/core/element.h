@@ -1,0 +1,153 @@
+// What an element of an hnsw index is, byte by byte; the page around it is extension/hnsw/page.h.
+//
+// An element is one run of bytes, its image:
+//
+//   ElementHeader | pieces | links | distances | factors | vector | codes
+//
+//   pieces     Link per piece of the image that lies outside the head's slot (large vectors)
+//   links      Link per level-0 neighbour, Link::none() where free
+//   distances  float per neighbour: the metric's distance from this element
+//   factors    2 floats per neighbour in two arrays, with codes only (rabitq.h)
+//   vector     dim floats
+//   codes      per 32 neighbours their 1-bit codes of (neighbour - element) for FastScan: for
+//              every four dimensions 16 bytes, 32 nibbles; dim rounded up to 8, not to 2^n
+//
+// Everything up to the vector always lies in the head's slot. An image larger than a page's
+// capacity is cut at the capacity; full pieces have pages of their own, the rest shares pages
+// with other elements' rests.
+#pragma once
+
+#include <cstdint>
+
+#include "extension/core/link.h"
+
+namespace ann {
+
+inline constexpr uint32_t kNeighborBlock = 32; // neighbours of one FastScan block
+inline constexpr uint32_t kMaxM = 100;
+inline constexpr uint32_t kMaxSlots = (2 * kMaxM + kNeighborBlock - 1) / kNeighborBlock * 32;
+inline constexpr uint32_t kTidsPerElement = 10;
+inline constexpr int kMaxLevel = 63;
+inline constexpr uint32_t kMaxDim = 16000;
+
+enum class SlotState : uint8_t {
+    kFree = 0,
+    kReserved = 1, // owned by an insert under way; nothing links here
+    kLive = 2,
+    kDead = 3, // holds no row any more; still a bridge until vacuum has rerouted its neighbours
+};
+
+// A heap row's place, the bytes of PostgreSQL's ItemPointerData.
+struct Tid {
+    uint16_t block_high;
+    uint16_t block_low;
+    uint16_t offset;
+    bool operator==(const Tid &) const = default;
+};
+static_assert(sizeof(Tid) == 6);
+
+// What every slot of every page begins with.
+struct SlotHeader {
+    uint16_t version; // changes whenever the slot is freed
+    SlotState state;
+    uint8_t detail;
+};
+static_assert(sizeof(SlotHeader) == 4);
+
+struct ElementHeader {
+    SlotHeader slot; // detail: the element's level
+    uint8_t tid_count;
+    uint8_t reserved[3];
+    Link duplicates; // first of the chain of slots with further rows of this vector
+    Link upper;      // this element's list on its highest level, if that is above 0
+    Tid tids[kTidsPerElement];
+    // One bit per neighbour: the link is part of the tree that keeps everything reachable, and
+    // only vacuum takes it away.
+    uint32_t kept[kMaxSlots / 32];
+};
+static_assert(sizeof(ElementHeader) == 112);
+
+// A slot outside the element it belongs to.
+struct PieceHeader {
+    SlotHeader slot; // detail: SideKind in side slots
+    uint8_t tid_count; // duplicates
+    uint8_t level;     // upper lists
+    uint16_t reserved;
+    Link owner; // the element
+};
+static_assert(sizeof(PieceHeader) == 16);
+
+enum SideKind : uint8_t { kSideUpper = 1, kSideDuplicates = 2 };
+
+// Up to ten further rows of an element's vector.
+struct DuplicatesSlot {
+    PieceHeader header;
+    Link next;
+    Tid tids[kTidsPerElement];
+};
+// An element's list on one level above 0: m links, then m distances.
+struct UpperSlot {
+    PieceHeader header;
+    Link next; // the list one level below; none on level 1
+    Link links[];
+};
+
+// Sizes and offsets, all in bytes from the start of the image unless named otherwise.
+struct ElementLayout {
+    uint32_t dim = 0;
+    uint32_t m = 0;
+    uint32_t slots = 0;      // neighbours on level 0
+    uint32_t blocks = 0;     // of codes
+    uint32_t code_bytes = 0; // of one block; 0 without codes
+    uint32_t pieces_offset = 0;
+    uint32_t links_offset = 0;
+    uint32_t distances_offset = 0;
+    uint32_t factors_offset = 0;
+    uint32_t vector_offset = 0;
+    uint32_t codes_offset = 0;
+    uint32_t size = 0;        // of the image
+    uint32_t head_bytes = 0;  // of the image in the element's own slot
+    uint32_t pieces = 0;      // full pieces, plus one when there is a rest
+    uint32_t full_pieces = 0; // each piece_bytes of the image
+    uint32_t piece_bytes = 0;
+    uint32_t rest_bytes = 0;
+    uint32_t side_bytes = 0; // a side slot
+
+    // `capacity`: bytes a page has for slots. REQUIRES: 1 <= dim <= kMaxDim, 2 <= m <= kMaxM.
+    // Without codes there are 2*m neighbours, with codes as many as their blocks hold.
+    static ElementLayout make(uint32_t dim, uint32_t m, bool codes, uint32_t capacity);
+
+    bool spanned() const { return pieces > 0; }
+};
+
+// Read and write access to the parts of an image. Owns nothing.
+struct ElementImage {
+    uint8_t *data;
+
+    ElementHeader &header() const { return *reinterpret_cast<ElementHeader *>(data); }
+    Link *pieces(const ElementLayout &l) const { return at<Link>(l.pieces_offset); }
+    Link *links(const ElementLayout &l) const { return at<Link>(l.links_offset); }
+    float *distances(const ElementLayout &l) const { return at<float>(l.distances_offset); }
+    // The first array of `slots` factors; the second follows it.
+    float *factors(const ElementLayout &l) const { return at<float>(l.factors_offset); }
+    float *vector(const ElementLayout &l) const { return at<float>(l.vector_offset); }
+    uint8_t *codes(const ElementLayout &l, uint32_t block) const {
+        return data + l.codes_offset + static_cast<size_t>(block) * l.code_bytes;
+    }
+    bool kept(uint32_t slot) const { return (header().kept[slot / 32] >> (slot % 32)) & 1; }
+    void set_kept(uint32_t slot, bool kept) const {
+        uint32_t bit = 1u << (slot % 32);
+        header().kept[slot / 32] = kept ? header().kept[slot / 32] | bit
+                                        : header().kept[slot / 32] & ~bit;
+    }
+
+    // An element of no rows and no neighbours, in state `state`.
+    void clear(const ElementLayout &layout, uint16_t version, SlotState state, uint8_t level) const;
+
+  private:
+    template <typename T> T *at(uint32_t offset) const {
+        return reinterpret_cast<T *>(data + offset);
+    }
+};
+
+} // namespace ann

@@ -1,0 +1,186 @@
+// The only translation unit with hnswlib in it: its headers define what may be defined once.
+#include "extension/core/graph_builder.h"
+
+// Everything hnswlib includes, so that its own includes add nothing to the namespace below.
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+#include <cmath>
+#include <deque>
+#include <fstream>
+#include <iostream>
+#include <list>
+#include <mutex>
+#include <queue>
+#include <random>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#define NO_MANUAL_VECTORIZATION
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wall"
+#pragma GCC diagnostic ignored "-Wextra"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wunused-variable"
+#pragma GCC diagnostic ignored "-Wtype-limits"
+#pragma GCC diagnostic ignored "-Wreorder"
+namespace ann {
+namespace {
+#include <hnswlib/hnswlib.h>
+}
+} // namespace ann
+#pragma GCC diagnostic pop
+
+namespace ann {
+namespace {
+
+constexpr size_t kJoinSearchWidth = 200; // for connecting what a walk does not reach
+
+template <Metric metric> float space_distance(const void *a, const void *b, const void *dim) {
+    return metric_distance(metric, static_cast<const float *>(a), static_cast<const float *>(b),
+                           *static_cast<const size_t *>(dim));
+}
+
+// hnswlib's view of our kernels.
+class Space : public hnswlib::SpaceInterface<float> {
+  public:
+    Space(Metric metric, size_t dim) : metric_(metric), dim_(dim) {}
+
+    size_t get_data_size() override { return dim_ * sizeof(float); }
+    void *get_dist_func_param() override { return &dim_; }
+    hnswlib::DISTFUNC<float> get_dist_func() override {
+        switch (metric_) {
+        case Metric::kL2:
+            return space_distance<Metric::kL2>;
+        case Metric::kInnerProduct:
+            return space_distance<Metric::kInnerProduct>;
+        case Metric::kCosine:
+            return space_distance<Metric::kCosine>;
+        case Metric::kL1:
+            break;
+        }
+        return space_distance<Metric::kL1>;
+    }
+
+  private:
+    Metric metric_;
+    size_t dim_;
+};
+
+} // namespace
+
+struct GraphBuilder::Impl {
+    Space space;
+    hnswlib::HierarchicalNSW<float> graph;
+    // hnswlib numbers nodes in the order threads get to them; we name them by entry.
+    std::vector<uint32_t> internal_of;
+
+    Impl(const GraphOptions &options, uint32_t size)
+        : space(options.metric, options.dim),
+          graph(&space, size, options.m, options.ef_construction), internal_of(size) {}
+
+    uint32_t entry_of(uint32_t internal) const {
+        return static_cast<uint32_t>(graph.getExternalLabel(internal));
+    }
+};
+
+GraphBuilder::GraphBuilder(const GraphOptions &options, BuildRows &rows)
+    : options_(options), rows_(rows), lists_(rows.size(), options.slots),
+      impl_(std::make_unique<Impl>(options, rows.size())) {
+    rows_.start_consuming();
+}
+
+GraphBuilder::~GraphBuilder() = default;
+
+size_t GraphBuilder::bytes_per_entry(const GraphOptions &options) {
+    size_t level0 = options.dim * sizeof(float) + (2 * options.m + 1) * 4 + sizeof(size_t);
+    size_t upper = (options.m + 1) * 4 / options.m + 16;
+    size_t bookkeeping = sizeof(void *) + 4 + sizeof(std::mutex) + 64 + 3 * sizeof(short) + 4;
+    size_t result = options.slots * (4 + 4) + (options.slots + 31) / 32 * 4;
+    return level0 + upper + bookkeeping + result;
+}
+
+void GraphBuilder::add_all(const std::atomic<bool> &stop) {
+    while (!stop) {
+        uint32_t entry = next_++;
+        if (entry >= rows_.size())
+            return;
+        impl_->internal_of[entry] = impl_->graph.addPoint(rows_.vector(entry), entry, -1);
+        rows_.consume(entry);
+        added_++;
+    }
+}
+
+void GraphBuilder::collect_lists(const std::atomic<bool> &stop) {
+    constexpr uint32_t kBatch = 64;
+    while (!stop) {
+        uint32_t first = collected_.fetch_add(kBatch);
+        if (first >= size())
+            return;
+        for (uint32_t node = first; node < std::min(first + kBatch, size()); node++)
+            collect_list(node);
+    }
+}
+
+void GraphBuilder::collect_list(uint32_t node) {
+    const unsigned int *data = impl_->graph.get_linklist0(impl_->internal_of[node]);
+    uint32_t count = std::min<uint32_t>(impl_->graph.getListCount(const_cast<unsigned *>(data)),
+                                        options_.slots);
+    std::vector<std::pair<float, uint32_t>> list;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t other = impl_->entry_of(data[1 + i]);
+        if (other != node)
+            list.emplace_back(distance(node, other), other);
+    }
+    std::sort(list.begin(), list.end());
+    for (uint32_t i = 0; i < list.size(); i++) {
+        lists_.of(node)[i] = list[i].second;
+        lists_.distances_of(node)[i] = list[i].first;
+    }
+}
+
+void GraphBuilder::connect() {
+    impl_->graph.setEf(kJoinSearchWidth);
+    auto nearest = [&](uint32_t node) {
+        auto found = impl_->graph.searchKnn(vector(node), kJoinSearchWidth);
+        std::vector<uint32_t> nodes(found.size());
+        for (size_t i = nodes.size(); i-- > 0; found.pop())
+            nodes[i] = static_cast<uint32_t>(found.top().second);
+        return nodes;
+    };
+    keep_connected(lists_, nearest, [&](uint32_t a, uint32_t b) { return distance(a, b); });
+}
+
+uint32_t GraphBuilder::entry_point() const {
+    return impl_->entry_of(impl_->graph.enterpoint_node_);
+}
+
+int GraphBuilder::level(uint32_t node) const {
+    return std::min(impl_->graph.element_levels_[impl_->internal_of[node]], kMaxLevel);
+}
+
+std::vector<uint32_t> GraphBuilder::upper_neighbors(uint32_t node, int level) const {
+    const unsigned int *data = impl_->graph.get_linklist(impl_->internal_of[node], level);
+    uint32_t count = std::min<uint32_t>(impl_->graph.getListCount(const_cast<unsigned *>(data)),
+                                        options_.m);
+    std::vector<uint32_t> nodes(count);
+    for (uint32_t i = 0; i < count; i++)
+        nodes[i] = impl_->entry_of(data[1 + i]);
+    return nodes;
+}
+
+const float *GraphBuilder::vector(uint32_t node) const {
+    return reinterpret_cast<const float *>(
+        impl_->graph.getDataByInternalId(impl_->internal_of[node]));
+}
+
+} // namespace ann

@@ -1,0 +1,66 @@
+// Building an HNSW graph in memory, on several threads, by hnswlib.
+#pragma once
+
+#include <memory>
+
+#include "extension/core/build_rows.h"
+#include "extension/core/built_graph.h"
+#include "extension/core/worker_threads.h"
+
+namespace ann {
+
+struct GraphOptions {
+    Metric metric;
+    uint32_t dim;
+    uint32_t m;
+    uint32_t ef_construction;
+    uint32_t slots; // level-0 neighbours per node in the result; at least 2 * m
+};
+
+// The phases run in this order: insert (add_all), lists (collect_lists). Each runs on worker
+// threads and takes `stop`, so that the owner may give up.
+class GraphBuilder {
+  public:
+    // `rows` must outlive the builder; its vectors are consumed. Throws std::bad_alloc.
+    GraphBuilder(const GraphOptions &options, BuildRows &rows);
+    ~GraphBuilder();
+
+    // Bytes a build needs for each entry beside what BuildRows holds, and those of the vector it
+    // takes over from there.
+    static size_t bytes_per_entry(const GraphOptions &options);
+
+    // One thread's share of adding all entries to the graph.
+    void add_all(const std::atomic<bool> &stop);
+    uint32_t added() const { return added_; }
+
+    // One thread's share of making the level-0 lists, sorted by distance.
+    void collect_lists(const std::atomic<bool> &stop);
+    // After collect_lists() on all threads: marks the tree. On one thread.
+    void connect();
+
+    uint32_t size() const { return rows_.size(); }
+    uint32_t entry_point() const;
+    int level(uint32_t node) const;
+    // The node's neighbours on a level above 0; at most m.
+    std::vector<uint32_t> upper_neighbors(uint32_t node, int level) const;
+    NeighborLists &lists() { return lists_; }
+    const float *vector(uint32_t node) const;
+    float distance(uint32_t a, uint32_t b) const {
+        return metric_distance(options_.metric, vector(a), vector(b), options_.dim);
+    }
+
+  private:
+    struct Impl;
+
+    void collect_list(uint32_t node);
+
+    GraphOptions options_;
+    BuildRows &rows_;
+    NeighborLists lists_;
+    std::atomic<uint32_t> next_ = 0;
+    std::atomic<uint32_t> added_ = 0;
+    std::atomic<uint32_t> collected_ = 0;
+    std::unique_ptr<Impl> impl_;
+};
+
+} // namespace ann
