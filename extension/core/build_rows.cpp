@@ -31,8 +31,7 @@ uint32_t *BuildRows::find_place(const float *vector_to_find) {
     size_t mask = table_.size() - 1;
     for (size_t i = hash_vector(vector_to_find, dim_);; i++) {
         uint32_t &place = table_[i & mask];
-        if (place == kNone ||
-            std::memcmp(vector(place), vector_to_find, dim_ * sizeof(float)) == 0)
+        if (place == kNone || std::memcmp(vector(place), vector_to_find, dim_ * sizeof(float)) == 0)
             return &place;
     }
 }
@@ -52,8 +51,8 @@ void BuildRows::grow_table() {
 void BuildRows::append_vector(const float *vector_to_add) {
     size_t entry = entries_.size();
     if (entry / chunk_size_ == chunks_.size())
-        chunks_.push_back(std::make_unique_for_overwrite<float[]>(
-            static_cast<size_t>(chunk_size_) * dim_));
+        chunks_.push_back(
+            std::make_unique_for_overwrite<float[]>(static_cast<size_t>(chunk_size_) * dim_));
     float *place = chunks_[entry / chunk_size_].get() + (entry % chunk_size_) * dim_;
     std::memcpy(place, vector_to_add, dim_ * sizeof(float));
 }

@@ -26,8 +26,7 @@ class BuildRows {
 
     // REQUIRES: not yet consumed.
     const float *vector(uint32_t entry) const {
-        return chunks_[entry / chunk_size_].get() +
-               static_cast<size_t>(entry % chunk_size_) * dim_;
+        return chunks_[entry / chunk_size_].get() + static_cast<size_t>(entry % chunk_size_) * dim_;
     }
     // Call once after the last add() and before threads consume().
     void start_consuming();

@@ -6,7 +6,9 @@
 namespace ann {
 namespace {
 
-constexpr uint32_t align8(uint32_t bytes) { return (bytes + 7) & ~7u; }
+constexpr uint32_t align8(uint32_t bytes) {
+    return (bytes + 7) & ~7u;
+}
 
 // How many pieces an image of `size` bytes has beyond its head.
 void cut(ElementLayout &l, uint32_t capacity) {

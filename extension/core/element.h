@@ -69,7 +69,7 @@ static_assert(sizeof(ElementHeader) == 112);
 
 // A slot outside the element it belongs to.
 struct PieceHeader {
-    SlotHeader slot; // detail: SideKind in side slots
+    SlotHeader slot;   // detail: SideKind in side slots
     uint8_t tid_count; // duplicates
     uint8_t level;     // upper lists
     uint16_t reserved;
@@ -137,8 +137,8 @@ struct ElementImage {
     bool kept(uint32_t slot) const { return (header().kept[slot / 32] >> (slot % 32)) & 1; }
     void set_kept(uint32_t slot, bool kept) const {
         uint32_t bit = 1u << (slot % 32);
-        header().kept[slot / 32] = kept ? header().kept[slot / 32] | bit
-                                        : header().kept[slot / 32] & ~bit;
+        header().kept[slot / 32] =
+            kept ? header().kept[slot / 32] | bit : header().kept[slot / 32] & ~bit;
     }
 
     // An element of no rows and no neighbours, in state `state`.

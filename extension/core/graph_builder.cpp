@@ -133,8 +133,8 @@ void GraphBuilder::collect_lists(const std::atomic<bool> &stop) {
 
 void GraphBuilder::collect_list(uint32_t node) {
     const unsigned int *data = impl_->graph.get_linklist0(impl_->internal_of[node]);
-    uint32_t count = std::min<uint32_t>(impl_->graph.getListCount(const_cast<unsigned *>(data)),
-                                        options_.slots);
+    uint32_t count =
+        std::min<uint32_t>(impl_->graph.getListCount(const_cast<unsigned *>(data)), options_.slots);
     std::vector<std::pair<float, uint32_t>> list;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t other = impl_->entry_of(data[1 + i]);
@@ -168,14 +168,13 @@ int GraphBuilder::level(uint32_t node) const {
     return std::min(impl_->graph.element_levels_[impl_->internal_of[node]], kMaxLevel);
 }
 
-std::vector<uint32_t> GraphBuilder::upper_neighbors(uint32_t node, int level) const {
+uint32_t GraphBuilder::upper_neighbors(uint32_t node, int level, uint32_t *out) const {
     const unsigned int *data = impl_->graph.get_linklist(impl_->internal_of[node], level);
-    uint32_t count = std::min<uint32_t>(impl_->graph.getListCount(const_cast<unsigned *>(data)),
-                                        options_.m);
-    std::vector<uint32_t> nodes(count);
+    uint32_t count =
+        std::min<uint32_t>(impl_->graph.getListCount(const_cast<unsigned *>(data)), options_.m);
     for (uint32_t i = 0; i < count; i++)
-        nodes[i] = impl_->entry_of(data[1 + i]);
-    return nodes;
+        out[i] = impl_->entry_of(data[1 + i]);
+    return count;
 }
 
 const float *GraphBuilder::vector(uint32_t node) const {

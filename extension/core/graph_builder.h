@@ -41,8 +41,8 @@ class GraphBuilder {
     uint32_t size() const { return rows_.size(); }
     uint32_t entry_point() const;
     int level(uint32_t node) const;
-    // The node's neighbours on a level above 0; at most m.
-    std::vector<uint32_t> upper_neighbors(uint32_t node, int level) const;
+    // The node's neighbours on a level above 0: at most m, written to `out`; returns how many.
+    uint32_t upper_neighbors(uint32_t node, int level, uint32_t *out) const;
     NeighborLists &lists() { return lists_; }
     const float *vector(uint32_t node) const;
     float distance(uint32_t a, uint32_t b) const {

@@ -36,6 +36,8 @@ inline bool nearer(const Candidate &a, const Candidate &b) {
         return a.distance < b.distance;
     return a.link.place() < b.link.place();
 }
-inline bool farther(const Candidate &a, const Candidate &b) { return nearer(b, a); }
+inline bool farther(const Candidate &a, const Candidate &b) {
+    return nearer(b, a);
+}
 
 } // namespace ann

@@ -31,7 +31,6 @@ uint32_t select_neighbors(const SelectionCandidate *candidates, uint32_t count, 
         if (candidates[i].kept)
             continue;
         bool covered = false;
-        // <= : of several equal vectors one is enough.
         for (uint32_t j = 0; j < chosen_count && !covered; j++)
             covered = covers(chosen[j], i, candidates[i].distance);
         if (!covered)

@@ -1,0 +1,164 @@
+// The access method's handler, options and settings.
+#include "extension/hnsw/hnsw.h"
+
+#include "extension/pg/boundary.h"
+#include "extension/types/vector.h"
+
+extern "C" {
+#include "access/reloptions.h"
+#include "catalog/pg_proc.h"
+#include "commands/progress.h"
+#include "commands/vacuum.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+}
+
+namespace vec {
+
+int hnsw_ef_search = kDefaultEfSearch;
+
+namespace {
+
+relopt_kind option_kind;
+
+// An access method's callback with pg::entry around it.
+template <auto function> struct Callback;
+template <typename R, typename... A, R (*function)(A...)> struct Callback<function> {
+    static R call(A... arguments) {
+        return pg::entry([&] { return function(arguments...); });
+    }
+};
+
+void set_properties(IndexAmRoutine *am) {
+    am->amstrategies = 0;
+    am->amsupport = 3;
+    am->amoptsprocnum = 0;
+    am->amcanorderbyop = true;
+    am->amoptionalkey = true;
+    am->amkeytype = InvalidOid;
+    am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
+}
+
+void set_callbacks(IndexAmRoutine *am) {
+    am->ambuild = Callback<hnsw_build>::call;
+    am->ambuildempty = Callback<hnsw_build_empty>::call;
+    am->aminsert = Callback<hnsw_insert>::call;
+    am->ambulkdelete = Callback<hnsw_bulk_delete>::call;
+    am->amvacuumcleanup = Callback<hnsw_vacuum_cleanup>::call;
+    am->amcostestimate = Callback<hnsw_cost_estimate>::call;
+    am->amoptions = Callback<hnsw_options>::call;
+    am->ambuildphasename = Callback<hnsw_build_phase_name>::call;
+    am->amvalidate = Callback<hnsw_validate>::call;
+    am->ambeginscan = Callback<hnsw_begin_scan>::call;
+    am->amrescan = Callback<hnsw_rescan>::call;
+    am->amgettuple = Callback<hnsw_get_tuple>::call;
+    am->amendscan = Callback<hnsw_end_scan>::call;
+}
+
+// The C symbol of the opclass's support function; empty when there is none.
+std::string_view support_symbol(Relation index, uint16 number) {
+    Oid function = index_getprocid(index, 1, number);
+    if (!OidIsValid(function))
+        return {};
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for function %u", function);
+    bool is_null;
+    Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
+    char *symbol = is_null ? pstrdup("") : TextDatumGetCString(source);
+    ReleaseSysCache(tuple);
+    return symbol;
+}
+
+} // namespace
+
+void init_hnsw() {
+    option_kind = add_reloption_kind();
+    add_int_reloption(option_kind, "m", "Max number of connections", kDefaultM, kMinM, ann::kMaxM,
+                      AccessExclusiveLock);
+    add_int_reloption(option_kind, "ef_construction",
+                      "Size of the dynamic candidate list for construction", kDefaultEfConstruction,
+                      kMinEfConstruction, kMaxEfConstruction, AccessExclusiveLock);
+    DefineCustomIntVariable("hnsw.ef_search",
+                            "Sets the size of the dynamic candidate list for search",
+                            "Valid range is 1..1000.", &hnsw_ef_search, kDefaultEfSearch,
+                            kMinEfSearch, kMaxEfSearch, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    MarkGUCPrefixReserved("hnsw");
+}
+
+int option_m(Relation index) {
+    auto *options = reinterpret_cast<HnswOptions *>(index->rd_options);
+    return options != nullptr ? options->m : kDefaultM;
+}
+
+int option_ef_construction(Relation index) {
+    auto *options = reinterpret_cast<HnswOptions *>(index->rd_options);
+    return options != nullptr ? options->ef_construction : kDefaultEfConstruction;
+}
+
+bytea *hnsw_options(Datum reloptions, bool validate) {
+    static const relopt_parse_elt table[] = {
+        {"m", RELOPT_TYPE_INT, offsetof(HnswOptions, m)},
+        {"ef_construction", RELOPT_TYPE_INT, offsetof(HnswOptions, ef_construction)},
+    };
+    return static_cast<bytea *>(build_reloptions(reloptions, validate, option_kind,
+                                                 sizeof(HnswOptions), table, lengthof(table)));
+}
+
+char *hnsw_build_phase_name(int64 phase) {
+    switch (phase) {
+    case PROGRESS_CREATEIDX_SUBPHASE_INITIALIZE:
+        return pstrdup("initializing");
+    case kPhaseLoad:
+        return pstrdup("loading tuples");
+    case kPhaseGraph:
+        return pstrdup("building graph");
+    case kPhaseConnect:
+        return pstrdup("connecting graph");
+    case kPhaseWrite:
+        return pstrdup("writing pages");
+    default:
+        return nullptr;
+    }
+}
+
+ann::Metric opclass_metric(Relation index) {
+    std::string_view distance = support_symbol(index, 1);
+    if (distance == "vector_l2_squared_distance")
+        return ann::Metric::kL2;
+    if (distance == "l1_distance")
+        return ann::Metric::kL1;
+    if (distance == "vector_negative_inner_product")
+        return support_symbol(index, 2) == "vector_norm" ? ann::Metric::kCosine
+                                                         : ann::Metric::kInnerProduct;
+    ereport(ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("hnsw does not support the distance function of this operator class"),
+             errhint("Use vector_l2_ops, vector_ip_ops, vector_cosine_ops or vector_l1_ops.")));
+}
+
+const float *index_vector(ann::Metric metric, uint32 dim, Datum value) {
+    Vector *vector = datum_get_vector(value);
+    if (static_cast<uint32>(vector->dim) != dim)
+        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("different vector dimensions %u and %d", dim, vector->dim)));
+    if (metric != ann::Metric::kCosine)
+        return vector->x;
+    double norm = std::sqrt(ann::squared_norm(vector->x, dim));
+    if (norm == 0)
+        return nullptr;
+    auto *unit = static_cast<float *>(palloc(dim * sizeof(float)));
+    for (uint32 i = 0; i < dim; i++)
+        unit[i] = static_cast<float>(vector->x[i] / norm);
+    return unit;
+}
+
+SQL_FUNCTION(hnswhandler) {
+    IndexAmRoutine *am = makeNode(IndexAmRoutine);
+    set_properties(am);
+    set_callbacks(am);
+    PG_RETURN_POINTER(am);
+}
+
+} // namespace vec

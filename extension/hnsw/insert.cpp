@@ -1,0 +1,204 @@
+// Inserting into the pages: search, choose neighbours, write the element, link back (README.md
+// gives the locks).
+#include "extension/hnsw/hnsw.h"
+#include "extension/hnsw/write.h"
+
+extern "C" {
+#include "common/pg_prng.h"
+#include "storage/lmgr.h"
+}
+
+namespace vec {
+namespace {
+
+// One insert under way; memory in a context that is reset afterwards.
+struct Insertion {
+    GraphIndex *graph;
+    const float *vector;
+    ann::Tid tid;
+    int ef_construction;
+    int level;
+    ann::Arena arena;
+    LevelNeighbors neighbors[ann::kMaxLevel + 1];
+};
+
+int random_level(uint32 m) {
+    double uniform = 1 - pg_prng_double(&pg_global_prng_state); // in (0, 1]
+    double level = -std::log(uniform) / std::log(static_cast<double>(m));
+    return static_cast<int>(Min(level, static_cast<double>(ann::kMaxLevel)));
+}
+
+bool belongs_on_top(const Insertion &insertion) {
+    return insertion.level > insertion.graph->meta.entry_level;
+}
+
+// Takes the shared fence, or the exclusive one when this element is to be the entry point.
+LOCKMODE enter_fence(Insertion *insertion) {
+    Relation index = insertion->graph->relation;
+    LockPage(index, kInsertFence, ShareLock);
+    refresh_meta(insertion->graph);
+    if (!belongs_on_top(*insertion))
+        return ShareLock;
+    UnlockPage(index, kInsertFence, ShareLock);
+    LockPage(index, kInsertFence, ExclusiveLock);
+    refresh_meta(insertion->graph);
+    return ExclusiveLock;
+}
+
+// Looks for an element of this very vector among the results and adds the row there.
+bool add_to_duplicate(Insertion *insertion, const ann::LayerSearch &search) {
+    GraphIndex *graph = insertion->graph;
+    float self_distance = graph->distance(insertion->vector, insertion->vector);
+    for (const ann::Candidate &found : search.results)
+        if (found.distance == self_distance &&
+            add_row(graph, found.link, insertion->vector, insertion->tid))
+            return true;
+    return false;
+}
+
+void choose_level(Insertion *insertion, int level, const ann::LayerSearch &search) {
+    LevelNeighbors &chosen = insertion->neighbors[level];
+    uint32 found = static_cast<uint32>(search.results.size());
+    chosen.list = insertion->arena.array<ann::Candidate>(found);
+    memcpy(chosen.list, search.results.begin(), found * sizeof(ann::Candidate));
+    chosen.count = choose_neighbors(insertion->graph, insertion->arena, chosen.list, nullptr, found,
+                                    insertion->graph->layout.m, false);
+}
+
+// Fills insertion->neighbors; false when the row found its place in an element of equal vector.
+// `nearest`: what the search on level 0 found, for choosing a parent.
+bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
+    GraphIndex *graph = insertion->graph;
+    PageGraph pages{graph, insertion->vector};
+    ann::Candidate entry;
+    if (!entry_candidate(&pages, &entry))
+        return true;
+    int level = graph->meta.entry_level;
+    for (; level > insertion->level; level--)
+        entry = ann::descend(pages, entry, level);
+    const ann::Candidate *entries = &entry;
+    size_t entry_count = 1;
+    auto *below = insertion->arena.array<ann::Candidate>(insertion->ef_construction);
+    for (; level >= 0; level--) {
+        ann::search_layer(pages, *search, entries, entry_count, insertion->ef_construction, level);
+        if (level == 0 && add_to_duplicate(insertion, *search))
+            return false;
+        choose_level(insertion, level, *search);
+        if (!search->results.empty()) { // else all there are dead: go down from where we came
+            entry_count = search->results.size();
+            memcpy(below, search->results.begin(), entry_count * sizeof(ann::Candidate));
+            entries = below;
+        }
+    }
+    return true;
+}
+
+void set_entry(Insertion *insertion, ann::Link self) {
+    GraphIndex *graph = insertion->graph;
+    Buffer buffer = read_meta(graph->relation, BUFFER_LOCK_EXCLUSIVE);
+    GenericXLogState *state = GenericXLogStart(graph->relation);
+    Meta *meta = page_meta(GenericXLogRegisterBuffer(state, buffer, 0));
+    meta->entry = self;
+    meta->entry_level = insertion->level;
+    GenericXLogFinish(state);
+    UnlockReleaseBuffer(buffer);
+}
+
+// Makes the tree's link to the new element from its parent, or where that has no room, from the
+// next of the elements that were found.
+void adopt(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
+    GraphIndex *graph = insertion->graph;
+    auto keep = [&](ann::Link from, ann::Link to, const float *vector, float distance) {
+        return add_link(graph, from, 0, to, vector, distance, true) == LinkResult::kLinked;
+    };
+    auto *parent_vector = insertion->arena.array<float>(graph->layout.dim);
+    auto *list = insertion->arena.array<NeighborCopy>(1);
+    for (size_t i = 0; i < search.results.size(); i++) {
+        const ann::Candidate &parent = search.results[i];
+        if (!keep(parent.link, self, insertion->vector, parent.distance))
+            continue;
+        // The nearest element is the parent that the new one was written with.
+        if (i == 0 || (copy_neighbors(graph, parent.link, 0, list, parent_vector) &&
+                       keep(self, parent.link, parent_vector, parent.distance)))
+            return;
+    }
+    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+                    errmsg("no element near the new one in index \"%s\" has room for a link",
+                           RelationGetRelationName(graph->relation))));
+}
+
+void link_back(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
+    GraphIndex *graph = insertion->graph;
+    adopt(insertion, self, search);
+    for (int level = Min(insertion->level, graph->meta.entry_level); level >= 0; level--) {
+        const LevelNeighbors &neighbors = insertion->neighbors[level];
+        for (uint32 i = 0; i < neighbors.count; i++)
+            add_link(graph, neighbors.list[i].link, level, self, insertion->vector,
+                     neighbors.list[i].distance, false);
+    }
+}
+
+// REQUIRES: the fence of mode `fence` is held. False when it has to be the exclusive one.
+bool insert_fenced(Insertion *insertion, LOCKMODE fence) {
+    GraphIndex *graph = insertion->graph;
+    ann::LayerSearch search(insertion->arena);
+    if (!find_neighbors(insertion, &search))
+        return true;
+    bool alone = search.results.empty(); // nothing alive can be reached
+    if (alone && fence != ExclusiveLock)
+        return false;
+    ann::Link self = write_element(graph, insertion->vector, insertion->tid, insertion->level,
+                                   insertion->neighbors, alone ? -1 : 0);
+    if (!alone)
+        link_back(insertion, self, search);
+    if (alone || belongs_on_top(*insertion))
+        set_entry(insertion, self);
+    return true;
+}
+
+} // namespace
+
+void insert_row(GraphIndex *graph, const float *vector, ann::Tid tid, int ef_construction,
+                MemoryContext context) {
+    MemoryContext before = MemoryContextSwitchTo(context);
+    auto *insertion = static_cast<Insertion *>(palloc0(sizeof(Insertion)));
+    insertion->graph = graph;
+    insertion->vector = vector;
+    insertion->tid = tid;
+    insertion->ef_construction = ef_construction;
+    insertion->level = random_level(graph->layout.m);
+    insertion->arena = arena_in(context);
+    LOCKMODE fence = enter_fence(insertion);
+    if (!insert_fenced(insertion, fence)) {
+        UnlockPage(graph->relation, kInsertFence, fence);
+        fence = ExclusiveLock;
+        LockPage(graph->relation, kInsertFence, fence);
+        refresh_meta(graph);
+        memset(insertion->neighbors, 0, sizeof(insertion->neighbors));
+        insert_fenced(insertion, fence);
+    }
+    UnlockPage(graph->relation, kInsertFence, fence);
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(context);
+}
+
+bool hnsw_insert(Relation index, Datum *values, bool *is_null, ItemPointer heap_tid, Relation,
+                 IndexUniqueCheck, bool, IndexInfo *) {
+    if (is_null[0])
+        return false;
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "hnsw insert", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(context);
+    GraphIndex *graph = open_graph(index);
+    const float *vector = index_vector(graph->metric, graph->layout.dim, values[0]);
+    if (vector != nullptr) {
+        MemoryContext working =
+            AllocSetContextCreate(context, "hnsw insert search", ALLOCSET_DEFAULT_SIZES);
+        insert_row(graph, vector, to_tid(*heap_tid), graph->meta.ef_construction, working);
+    }
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(context);
+    return false;
+}
+
+} // namespace vec

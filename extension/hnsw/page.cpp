@@ -1,0 +1,213 @@
+#include "extension/hnsw/page.h"
+
+namespace vec {
+namespace {
+
+void check_meta(Relation index, const Meta &meta) {
+    if (meta.magic != kMagic)
+        ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                        errmsg("index \"%s\" is not an hnsw index of Panvel",
+                               RelationGetRelationName(index)),
+                        errhint("REINDEX makes it one.")));
+    if (meta.version != kFormatVersion)
+        ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                        errmsg("index \"%s\" has version %u of the hnsw format, expected %u",
+                               RelationGetRelationName(index), meta.version, kFormatVersion),
+                        errhint("REINDEX makes it one of this version.")));
+    if (meta.dim < 1 || meta.dim > ann::kMaxDim || meta.m < 2 || meta.m > ann::kMaxM ||
+        meta.metric > static_cast<uint8>(ann::Metric::kL1) || meta.code_bits > 1 ||
+        meta.entry_level < -1 || meta.entry_level > ann::kMaxLevel)
+        report_corruption(index, kMetaBlock, "impossible values in the metapage");
+}
+
+void copy_meta(GraphIndex *graph) {
+    Buffer buffer = read_meta(graph->relation, BUFFER_LOCK_SHARE);
+    graph->meta = *page_meta(BufferGetPage(buffer));
+    UnlockReleaseBuffer(buffer);
+}
+
+void check_block(GraphIndex *graph, BlockNumber block) {
+    if (block < graph->known_blocks)
+        return;
+    graph->known_blocks = RelationGetNumberOfBlocks(graph->relation);
+    if (block >= graph->known_blocks)
+        report_corruption(graph->relation, block, "a link beyond the end of the index");
+}
+
+// Copies `bytes` of the piece at `link` of the element at `owner` to `out`.
+void gather_piece(GraphIndex *graph, ann::Link link, ann::Link owner, PageKind kind, uint32 bytes,
+                  uint8 *out) {
+    Buffer buffer = read_page(graph, link.block, kind, BUFFER_LOCK_SHARE);
+    Page page = BufferGetPage(buffer);
+    if (link.slot >= page_tail(page)->slots)
+        report_corruption(graph->relation, link.block, "a link to a slot that does not exist");
+    uint8 *slot = slot_at(graph->layout, page, kind, link.slot);
+    auto *header = reinterpret_cast<ann::PieceHeader *>(slot);
+    if (header->slot.version != link.version || !(header->owner == owner))
+        report_corruption(graph->relation, link.block, "a piece of another element");
+    memcpy(out, slot + sizeof(ann::PieceHeader), bytes);
+    UnlockReleaseBuffer(buffer);
+}
+
+// Copies a large element, as far as `parts` says, to graph->gathered.
+void gather(GraphIndex *graph, ann::Link owner, uint8 *head, Parts parts) {
+    const ann::ElementLayout &l = graph->layout;
+    uint32 wanted = parts == Parts::kAll ? l.size : l.codes_offset;
+    memcpy(graph->gathered, head, Min(wanted, l.head_bytes));
+    const ann::Link *pieces = ann::ElementImage{head}.pieces(l);
+    for (uint32 i = 0, offset = l.head_bytes; i < l.pieces && offset < wanted; i++) {
+        bool full = i < l.full_pieces;
+        uint32 bytes = full ? l.piece_bytes : l.rest_bytes;
+        gather_piece(graph, pieces[i], owner, full ? kPiecePage : kRestPage, bytes,
+                     graph->gathered + offset);
+        offset += bytes;
+    }
+}
+
+} // namespace
+
+void report_corruption(Relation index, BlockNumber block, const char *what) {
+    ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                    errmsg("index \"%s\" is corrupted at block %u: %s",
+                           RelationGetRelationName(index), block, what),
+                    errhint("REINDEX rebuilds it.")));
+}
+
+Meta *page_meta(Page page) {
+    return reinterpret_cast<Meta *>(reinterpret_cast<uint8 *>(page) + kSlotsOffset);
+}
+
+PageTail *page_tail(Page page) {
+    return reinterpret_cast<PageTail *>(reinterpret_cast<uint8 *>(page) + BLCKSZ -
+                                        MAXALIGN(sizeof(PageTail)));
+}
+
+Buffer read_meta(Relation index, int lock) {
+    Buffer buffer = ReadBuffer(index, kMetaBlock);
+    LockBuffer(buffer, lock);
+    Page page = BufferGetPage(buffer);
+    if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
+        page_tail(page)->kind != kMetaPage || page_tail(page)->page_id != kPageId)
+        ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
+                        errmsg("index \"%s\" has no hnsw metapage", RelationGetRelationName(index)),
+                        errhint("REINDEX rebuilds it.")));
+    check_meta(index, *page_meta(page));
+    return buffer;
+}
+
+GraphIndex *open_graph(Relation index) {
+    auto *graph = static_cast<GraphIndex *>(palloc0(sizeof(GraphIndex)));
+    graph->relation = index;
+    copy_meta(graph);
+    graph->layout = ann::ElementLayout::make(graph->meta.dim, graph->meta.m,
+                                             graph->meta.code_bits > 0, kPageCapacity);
+    graph->metric = static_cast<ann::Metric>(graph->meta.metric);
+    graph->known_blocks = RelationGetNumberOfBlocks(index);
+    if (graph->layout.spanned())
+        graph->gathered = static_cast<uint8 *>(palloc(graph->layout.size));
+    return graph;
+}
+
+void refresh_meta(GraphIndex *graph) {
+    copy_meta(graph);
+}
+
+uint32 slot_bytes(const ann::ElementLayout &layout, PageKind kind) {
+    switch (kind) {
+    case kElementPage:
+        return layout.head_bytes;
+    case kPiecePage:
+        return sizeof(ann::PieceHeader) + layout.piece_bytes;
+    case kRestPage:
+        return MAXALIGN(sizeof(ann::PieceHeader) + layout.rest_bytes);
+    default:
+        return layout.side_bytes;
+    }
+}
+
+uint32 slots_per_page(const ann::ElementLayout &layout, PageKind kind) {
+    return kPageCapacity / slot_bytes(layout, kind);
+}
+
+void init_page(Page page, const ann::ElementLayout &layout, PageKind kind) {
+    PageInit(page, BLCKSZ, sizeof(PageTail));
+    uint32 slots = slots_per_page(layout, kind);
+    auto *header = reinterpret_cast<PageHeader>(page);
+    header->pd_lower = kSlotsOffset + slots * slot_bytes(layout, kind);
+    *page_tail(page) = {InvalidBlockNumber, kind, static_cast<uint16>(slots), 0, kPageId, 0};
+}
+
+void init_meta_page(Page page, const Meta &meta) {
+    PageInit(page, BLCKSZ, sizeof(PageTail));
+    *page_meta(page) = meta;
+    reinterpret_cast<PageHeader>(page)->pd_lower = kSlotsOffset + sizeof(Meta);
+    *page_tail(page) = {InvalidBlockNumber, kMetaPage, 0, 0, kPageId, 0};
+}
+
+PageKind check_page(GraphIndex *graph, BlockNumber block, Page page) {
+    if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
+        page_tail(page)->page_id != kPageId || page_tail(page)->kind >= kPageKinds)
+        report_corruption(graph->relation, block, "not a page of an hnsw index");
+    auto kind = static_cast<PageKind>(page_tail(page)->kind);
+    if (page_tail(page)->slots != slots_per_page(graph->layout, kind))
+        report_corruption(graph->relation, block, "a wrong number of slots");
+    return kind;
+}
+
+Buffer read_page(GraphIndex *graph, BlockNumber block, PageKind kind, int lock) {
+    check_block(graph, block);
+    Buffer buffer = ReadBuffer(graph->relation, block);
+    LockBuffer(buffer, lock);
+    if (check_page(graph, block, BufferGetPage(buffer)) != kind)
+        report_corruption(graph->relation, block, "a page of another kind than its link says");
+    return buffer;
+}
+
+bool open_element(GraphIndex *graph, ann::Link link, int lock, Parts parts, OpenElement *element) {
+    element->buffer = read_page(graph, link.block, kElementPage, lock);
+    Page page = BufferGetPage(element->buffer);
+    if (link.slot >= page_tail(page)->slots)
+        report_corruption(graph->relation, link.block, "a link to a slot that does not exist");
+    element->slot = slot_at(graph->layout, page, kElementPage, link.slot);
+    const auto &header = *reinterpret_cast<ann::ElementHeader *>(element->slot);
+    if (header.slot.version != link.version || header.slot.state < ann::SlotState::kLive) {
+        UnlockReleaseBuffer(element->buffer);
+        return false;
+    }
+    if (header.slot.state > ann::SlotState::kDead || header.slot.detail > ann::kMaxLevel ||
+        header.tid_count > ann::kTidsPerElement)
+        report_corruption(graph->relation, link.block, "impossible values in an element");
+    element->image.data = element->slot;
+    if (parts != Parts::kHead && graph->layout.spanned()) {
+        gather(graph, link, element->slot, parts);
+        element->image.data = graph->gathered;
+    }
+    return true;
+}
+
+bool open_side(GraphIndex *graph, ann::Link link, ann::Link owner, ann::SideKind kind, int lock,
+               Buffer *buffer, uint8 **slot) {
+    *buffer = read_page(graph, link.block, kSidePage, lock);
+    Page page = BufferGetPage(*buffer);
+    if (link.slot >= page_tail(page)->slots)
+        report_corruption(graph->relation, link.block, "a link to a slot that does not exist");
+    *slot = slot_at(graph->layout, page, kSidePage, link.slot);
+    auto *header = reinterpret_cast<ann::PieceHeader *>(*slot);
+    if (header->slot.version == link.version && header->slot.state == ann::SlotState::kLive &&
+        header->slot.detail == kind && header->owner == owner) {
+        if (header->tid_count > ann::kTidsPerElement || header->level > ann::kMaxLevel)
+            report_corruption(graph->relation, link.block, "impossible values in a side slot");
+        return true;
+    }
+    UnlockReleaseBuffer(*buffer);
+    return false;
+}
+
+ann::Arena arena_in(MemoryContext context) {
+    return {[](void *owner, size_t bytes) {
+                return MemoryContextAllocHuge(static_cast<MemoryContext>(owner), bytes);
+            },
+            [](void *, void *memory) { pfree(memory); }, context};
+}
+
+} // namespace vec

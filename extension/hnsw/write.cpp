@@ -1,0 +1,122 @@
+#include "extension/hnsw/write.h"
+
+#include "extension/hnsw/slot.h"
+
+namespace vec {
+namespace {
+
+// The slot of `link`, locked exclusively and registered with a new `state`.
+uint8 *start_edit(GraphIndex *graph, ann::Link link, PageKind kind, Buffer *buffer,
+                  GenericXLogState **state) {
+    *buffer = read_page(graph, link.block, kind, BUFFER_LOCK_EXCLUSIVE);
+    *state = GenericXLogStart(graph->relation);
+    return edit_slot(graph, *state, *buffer, kind, link.slot);
+}
+
+void finish_edit(GenericXLogState *state, Buffer buffer) {
+    GenericXLogFinish(state);
+    UnlockReleaseBuffer(buffer);
+}
+
+ann::Link write_piece(GraphIndex *graph, ann::Link owner, PageKind kind, const uint8 *bytes,
+                      uint32 size) {
+    ClaimedSlot claimed = claim_slot(graph, kind);
+    GenericXLogState *state = GenericXLogStart(graph->relation);
+    uint8 *slot = edit_claimed(graph, state, claimed);
+    auto *header = reinterpret_cast<ann::PieceHeader *>(slot);
+    *header = {{claimed.link.version, ann::SlotState::kLive, 0}, 0, 0, 0, owner};
+    memcpy(slot + sizeof(ann::PieceHeader), bytes, size);
+    GenericXLogFinish(state);
+    release_claimed(graph, claimed);
+    return claimed.link;
+}
+
+void write_pieces(GraphIndex *graph, ann::Link owner, const ann::ElementImage &image) {
+    const ann::ElementLayout &l = graph->layout;
+    for (uint32 i = 0, offset = l.head_bytes; i < l.pieces; i++) {
+        bool full = i < l.full_pieces;
+        uint32 bytes = full ? l.piece_bytes : l.rest_bytes;
+        PageKind kind = full ? kPiecePage : kRestPage;
+        image.pieces(l)[i] = write_piece(graph, owner, kind, image.data + offset, bytes);
+        offset += bytes;
+    }
+}
+
+ann::Link write_upper(GraphIndex *graph, ann::Link owner, int level, ann::Link next,
+                      const LevelNeighbors &neighbors) {
+    ClaimedSlot claimed = claim_slot(graph, kSidePage);
+    GenericXLogState *state = GenericXLogStart(graph->relation);
+    auto *slot = reinterpret_cast<ann::UpperSlot *>(edit_claimed(graph, state, claimed));
+    slot->header = {{claimed.link.version, ann::SlotState::kLive, ann::kSideUpper},
+                    0,
+                    static_cast<uint8>(level),
+                    0,
+                    owner};
+    slot->next = next;
+    for (uint32 i = 0; i < graph->layout.m; i++) {
+        bool used = i < neighbors.count;
+        slot->links[i] = used ? neighbors.list[i].link : ann::Link::none();
+        upper_distances(graph, slot)[i] = used ? neighbors.list[i].distance : 0;
+    }
+    GenericXLogFinish(state);
+    release_claimed(graph, claimed);
+    return claimed.link;
+}
+
+void fill_image(GraphIndex *graph, const ann::ElementImage &image, const float *vector,
+                ann::Tid tid, int level, const LevelNeighbors &neighbors, int parent) {
+    const ann::ElementLayout &l = graph->layout;
+    image.clear(l, 0, ann::SlotState::kLive, static_cast<uint8>(level));
+    image.header().tid_count = 1;
+    image.header().tids[0] = tid;
+    for (uint32 i = 0; i < neighbors.count; i++) {
+        image.links(l)[i] = neighbors.list[i].link;
+        image.distances(l)[i] = neighbors.list[i].distance;
+    }
+    if (parent >= 0)
+        image.set_kept(parent, true);
+    memcpy(image.vector(l), vector, l.dim * sizeof(float));
+}
+
+ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {
+    ClaimedSlot claimed = claim_slot(graph, kElementPage);
+    GenericXLogState *state = GenericXLogStart(graph->relation);
+    image.header().slot.version = claimed.link.version;
+    memcpy(edit_claimed(graph, state, claimed), image.data, graph->layout.head_bytes);
+    GenericXLogFinish(state);
+    release_claimed(graph, claimed);
+    return claimed.link;
+}
+
+// Data first, the head last: until then its slot is reserved and nobody reads the rest.
+ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, int level,
+                          const LevelNeighbors *neighbors) {
+    ann::Link self = reserve_slot(graph, kElementPage);
+    write_pieces(graph, self, image);
+    ann::Link upper = ann::Link::none();
+    for (int i = 1; i <= level; i++)
+        upper = write_upper(graph, self, i, upper, neighbors[i]);
+    image.header().upper = upper;
+    image.header().slot.version = self.version;
+    Buffer buffer;
+    GenericXLogState *state;
+    uint8 *slot = start_edit(graph, self, kElementPage, &buffer, &state);
+    memcpy(slot, image.data, graph->layout.head_bytes);
+    finish_edit(state, buffer);
+    return self;
+}
+
+} // namespace
+
+ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
+                        const LevelNeighbors *neighbors, int parent) {
+    ann::ElementImage image{static_cast<uint8 *>(palloc(graph->layout.size))};
+    fill_image(graph, image, vector, tid, level, neighbors[0], parent);
+    ann::Link self = level == 0 && !graph->layout.spanned()
+                         ? write_simple(graph, image)
+                         : write_composite(graph, image, level, neighbors);
+    pfree(image.data);
+    return self;
+}
+
+} // namespace vec

@@ -1,0 +1,35 @@
+// Writing elements and their links, each step one WAL record that leaves the index valid.
+#pragma once
+
+#include "extension/hnsw/page_graph.h"
+
+namespace vec {
+
+// The neighbours of a new element on each of its levels.
+struct LevelNeighbors {
+    ann::Candidate *list;
+    uint32 count;
+};
+
+// Writes an element with these neighbours (levels + 1 lists, nearest first) and one row. The link
+// at position `parent` of level 0 is marked kept; -1: none. Nothing links to it yet.
+ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
+                        const LevelNeighbors *neighbors, int parent);
+
+enum class LinkResult { kLinked, kDeclined, kNoRoom };
+
+// Adds `link` (its vector, its distance from `to`) to the list of `to` on `level`, if it is a
+// good neighbour there; with `keep` in any case, as a kept link, where there is room for one.
+LinkResult add_link(GraphIndex *graph, ann::Link to, int level, ann::Link link, const float *vector,
+                    float distance, bool keep);
+
+// Replaces the element's list on `level`; false when it is not `before` any more. True also when
+// the element is gone.
+bool replace_list(GraphIndex *graph, ann::Link link, int level, const NeighborCopy &before,
+                  const NeighborCopy &after);
+
+// Adds a row to the live element that has this very vector; false when it no longer is live or
+// has another vector.
+bool add_row(GraphIndex *graph, ann::Link link, const float *vector, ann::Tid tid);
+
+} // namespace vec
