@@ -29,6 +29,31 @@ UpdateState *state_of(CustomScanState *node) {
     return reinterpret_cast<UpdateState *>(node);
 }
 
+Datum evaluate(UpdateState *state, Expr *expr, bool *isnull) {
+    CustomScanState *node = &state->modify.custom;
+    return ExecEvalExpr(ExecInitExpr(expr, &node->ss.ps), node->ss.ps.ps_ExprContext, isnull);
+}
+
+// Raises an error unless SET and WHERE give the distribution column the same value. A WHERE that
+// is NULL finds no row.
+void check_assigned_key(UpdateState *state) {
+    const ModifyPlan *plan = state->modify.plan;
+    const DistributedTable *table = state->modify.table;
+    bool found_is_null;
+    Datum found = evaluate(state, plan->prune->value, &found_is_null);
+    if (found_is_null)
+        return;
+    bool assigned_is_null;
+    Datum assigned = evaluate(state, plan->assigned_key, &assigned_is_null);
+    FmgrInfo hash = table->hash;
+    Datum seed = Int64GetDatum(0);
+    if (assigned_is_null ||
+        DatumGetUInt64(FunctionCall2Coll(&hash, table->distribution_collation, assigned, seed)) !=
+            DatumGetUInt64(OidFunctionCall2Coll(plan->prune->hash_function,
+                                                table->distribution_collation, found, seed)))
+        refuse_key_update(table);
+}
+
 void send_statements(UpdateState *state) {
     ModifyState *modify = &state->modify;
     if (modify->plan->no_rows)
@@ -36,6 +61,8 @@ void send_statements(UpdateState *state) {
     evaluate_initplans(modify);
     ExprContext *context = modify->custom.ss.ps.ps_ExprContext;
     MemoryContext previous = MemoryContextSwitchTo(modify->custom.ss.ps.state->es_query_cxt);
+    if (modify->plan->assigned_key != nullptr)
+        check_assigned_key(state);
     RemoteParams *params = evaluate_params(modify->params, context);
     state->shards = evaluate_prune(state->prune, modify->table, context);
     state->requests = palloc0_array(WriteRequest, modify->table->shard_count);

@@ -154,7 +154,8 @@ Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *
         scan->scan.plan.targetlist = static_cast<List *>(copyObjectImpl(returning));
         scan->custom_private = private_of(&plan);
         scan->custom_exprs =
-            list_make2(plan.params, plan.prune == nullptr ? NIL : list_make1(plan.prune->value));
+            list_make3(plan.params, plan.prune == nullptr ? NIL : list_make1(plan.prune->value),
+                       plan.assigned_key);
         // PostgreSQL labels the top plan's columns after this list, which for an ordinary
         // ModifyTable it leaves alone: those columns are RETURNING's.
         root->processed_tlist = returning;
@@ -241,6 +242,15 @@ void refuse_modification(Oid relid, const char *construct, const char *hint) {
     pg_unreachable();
 }
 
+void refuse_key_update(const DistributedTable *table) {
+    refuse_modification(
+        table->relid,
+        psprintf("updating the distribution column \"%s\"",
+                 get_attname(table->relid, table->distribution_attribute, false)),
+        "The row would move to another shard: delete it and insert it with the new value, in one "
+        "transaction.");
+}
+
 ModifyPlan *modify_plan_of(CustomScan *scan) {
     List *fields = scan->custom_private;
     ModifyPlan *plan = static_cast<ModifyPlan *>(palloc0(sizeof(ModifyPlan)));
@@ -254,6 +264,7 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
     plan->tail_many = text_of(list_nth(fields, kTailMany));
     plan->on_conflict = static_cast<OnConflictAction>(intVal(list_nth(fields, kOnConflict)));
     plan->params = static_cast<List *>(linitial(scan->custom_exprs));
+    plan->assigned_key = static_cast<Expr *>(lthird(scan->custom_exprs));
     List *prune_value = static_cast<List *>(lsecond(scan->custom_exprs));
     if (prune_value != NIL) {
         plan->prune = static_cast<PruneKey *>(palloc(sizeof(PruneKey)));

@@ -13,6 +13,7 @@ extern "C" {
 #include "nodes/plannodes.h"
 }
 
+#include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/ship.h"
 
 namespace panvel {
@@ -29,8 +30,9 @@ struct ModifyPlan {
     List *params;   // List of Expr: parameters of the statement, after those of an INSERT's row
 
     // UPDATE, DELETE
-    PruneKey *prune; // null: all shards
-    bool no_rows;    // the filter is false for every row
+    PruneKey *prune;    // null: all shards
+    Expr *assigned_key; // what UPDATE sets the distribution column to, or null; must equal `prune`
+    bool no_rows;       // the filter is false for every row
 
     // INSERT: parameters are the row's columns `sent`, in this order; `tail` takes one row,
     // `tail_many` an array per column.
@@ -49,6 +51,9 @@ extern const CustomScanMethods delete_scan_methods;
 
 // Refuses `construct` (0A000) on the table.
 [[noreturn]] void refuse_modification(Oid relid, const char *construct, const char *hint);
+
+// The same for an UPDATE that would move a row to another shard.
+[[noreturn]] void refuse_key_update(const DistributedTable *table);
 
 void init_modify_planner(); // hook and node registration; from _PG_init
 

@@ -130,9 +130,7 @@ void append_update(PlannerInfo *root, Relation relation, StringInfo sql, Shipped
             without_domain_check(with_excluded(root, reinterpret_cast<Node *>(entry->expr)));
         if (entry->resno == get_distributed_table(relid)->distribution_attribute &&
             !keeps_shard(root, relation, expr))
-            refuse_modification(relid, "updating the distribution column in ON CONFLICT",
-                                "The row would move to another shard: delete it and insert it "
-                                "with the new value, in one transaction.");
+            refuse_key_update(get_distributed_table(relid));
         appendStringInfo(sql, "%s%s = %s", separator, column_name(relation, entry->resno),
                          ship_or_refuse(root, expr, "ON CONFLICT DO UPDATE", params));
         separator = ", ";

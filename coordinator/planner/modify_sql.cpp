@@ -2,6 +2,7 @@
 
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/executor/codec.h"
+#include "coordinator/planner/ship_internal.h"
 #include "extension/pg/compat.h"
 
 extern "C" {
@@ -81,34 +82,25 @@ struct Refusal {
 
 // ------------------------------------------------------------------ UPDATE
 
-// Equal constants of types that hash alike (int 4 and bigint 4).
-bool same_constant(const DistributedTable *table, Expr *assigned, const PruneKey *prune) {
-    if (!IsA(assigned, Const) || !IsA(prune->value, Const))
+bool is_column(Expr *expr, Index varno, AttrNumber attribute) {
+    if (!IsA(expr, Var))
         return false;
-    Const *left = castNode(Const, assigned);
-    Const *right = castNode(Const, prune->value);
-    if (left->constisnull || right->constisnull)
-        return false;
-    FmgrInfo hash = table->hash;
-    return FunctionCall2Coll(&hash, table->distribution_collation, left->constvalue,
-                             Int64GetDatum(0)) ==
-           OidFunctionCall2Coll(prune->hash_function, table->distribution_collation,
-                                right->constvalue, Int64GetDatum(0));
+    Var *var = castNode(Var, expr);
+    return var->varno == static_cast<int>(varno) && var->varattno == attribute;
 }
 
-// Assigning `expr` to the distribution column leaves the row in its shard: it is the column itself,
-// or the value that WHERE asks of it.
-bool keeps_shard(const DistributedTable *table, Index varno, Expr *expr, const PruneKey *prune) {
-    if (IsA(expr, Var)) {
-        Var *var = castNode(Var, expr);
-        return var->varno == static_cast<int>(varno) &&
-               var->varattno == table->distribution_attribute;
-    }
-    return prune != nullptr && !prune->is_array &&
-           (equal(expr, prune->value) || same_constant(table, expr, prune));
+// The distribution column may be assigned itself, or the value that WHERE asks of it, which is
+// compared at execution (plan->assigned_key): the row stays in its shard.
+void check_assigned_key(Index varno, const DistributedTable *table, Expr *expr, ModifyPlan *plan) {
+    if (is_column(expr, varno, table->distribution_attribute))
+        return;
+    bool known = is_evaluated_locally(reinterpret_cast<Node *>(expr), varno);
+    if (!known || plan->prune == nullptr || plan->prune->is_array)
+        refuse_key_update(table);
+    plan->assigned_key = expr;
 }
 
-void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, PruneKey *prune,
+void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, ModifyPlan *plan,
                         ShippedParams *params) {
     Index varno = root->parse->resultRelation;
     const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
@@ -122,15 +114,8 @@ void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, Pr
         AttrNumber attribute = lfirst_int(column_cell);
         column_cell = lnext(root->update_colnos, column_cell);
         const char *column = column_name(relation, attribute);
-        if (attribute == table->distribution_attribute &&
-            !keeps_shard(table, varno, entry->expr, prune))
-            ereport(ERROR,
-                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                     errmsg("updating the distribution column %s is not supported on distributed "
-                            "table \"%s\"",
-                            column, RelationGetRelationName(relation)),
-                     errhint("The row would move to another shard: delete it and insert it with "
-                             "the new value, in one transaction.")));
+        if (attribute == table->distribution_attribute)
+            check_assigned_key(varno, table, entry->expr, plan);
         Expr *expr = without_domain_check(entry->expr);
         if (IsA(expr, SubscriptingRef) && castNode(SubscriptingRef, expr)->refassgnexpr != nullptr)
             refuse_modification(table->relid, "assignment to an array element",
@@ -280,7 +265,7 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
     initStringInfo(&tail);
     if (plan->operation == CMD_UPDATE) {
         plan->command = "UPDATE ";
-        append_assignments(root, relation, &tail, plan->prune, &params);
+        append_assignments(root, relation, &tail, plan, &params);
     } else {
         plan->command = "DELETE FROM ";
         appendStringInfoString(&tail, " AS t");

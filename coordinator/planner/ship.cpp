@@ -4,6 +4,7 @@ extern "C" {
 #include "access/sysattr.h"
 #include "access/transam.h"
 #include "catalog/dependency.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
@@ -244,10 +245,17 @@ class Checker {
         return !own->conflict && (!OidIsValid(collation) || collation == own->collation);
     }
 
-    // Types without a form of their own on the wire cannot be parameters.
+    // Types without a form of their own on the wire cannot be parameters, nor can rows of tables,
+    // whose types the nodes have under the shards' names.
     static bool is_transportable(Oid type) {
-        char kind = get_typtype(type);
-        return kind != TYPTYPE_PSEUDO && kind != TYPTYPE_COMPOSITE;
+        switch (get_typtype(type)) {
+        case TYPTYPE_PSEUDO:
+            return false;
+        case TYPTYPE_COMPOSITE:
+            return get_rel_relkind(get_typ_typrelid(type)) == RELKIND_COMPOSITE_TYPE;
+        default:
+            return true;
+        }
     }
 
     Index varno_;
