@@ -7,7 +7,7 @@
 namespace ann {
 namespace {
 
-constexpr size_t kChunkBytes = 1 << 20;
+constexpr size_t kChunkBytes = 256 << 10;
 
 uint64_t hash_vector(const float *vector, size_t dim) {
     uint64_t hash = 0x9E3779B97F4A7C15ull;
@@ -78,7 +78,7 @@ void BuildRows::add(const float *vector_to_add, Tid tid) {
 }
 
 size_t BuildRows::memory() const {
-    return chunks_.size() * chunk_size_ * dim_ * sizeof(float) + rows_.capacity() * sizeof(Row) +
+    return entries_.size() * dim_ * sizeof(float) + rows_.capacity() * sizeof(Row) +
            entries_.capacity() * sizeof(Entry) + table_.size() * sizeof(uint32_t);
 }
 

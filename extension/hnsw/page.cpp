@@ -144,14 +144,21 @@ void init_meta_page(Page page, const Meta &meta) {
     *page_tail(page) = {InvalidBlockNumber, kMetaPage, 0, 0, kPageId, 0};
 }
 
-PageKind check_page(GraphIndex *graph, BlockNumber block, Page page) {
-    if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
+const char *page_problem(GraphIndex *graph, Page page) {
+    if (PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
         page_tail(page)->page_id != kPageId || page_tail(page)->kind >= kPageKinds)
-        report_corruption(graph->relation, block, "not a page of an hnsw index");
+        return "not a page of an hnsw index";
     auto kind = static_cast<PageKind>(page_tail(page)->kind);
     if (page_tail(page)->slots != slots_per_page(graph->layout, kind))
-        report_corruption(graph->relation, block, "a wrong number of slots");
-    return kind;
+        return "a wrong number of slots";
+    return nullptr;
+}
+
+PageKind check_page(GraphIndex *graph, BlockNumber block, Page page) {
+    const char *problem = PageIsNew(page) ? "an empty page" : page_problem(graph, page);
+    if (problem != nullptr)
+        report_corruption(graph->relation, block, problem);
+    return static_cast<PageKind>(page_tail(page)->kind);
 }
 
 Buffer read_page(GraphIndex *graph, BlockNumber block, PageKind kind, int lock) {

@@ -103,7 +103,9 @@ void init_meta_page(Page page, const Meta &meta);
 
 // The page, locked and checked to be of that kind.
 Buffer read_page(GraphIndex *graph, BlockNumber block, PageKind kind, int lock);
-// The same for a page that is already locked, and for any kind, which it returns.
+// What is wrong with the page, which is not new, or NULL.
+const char *page_problem(GraphIndex *graph, Page page);
+// The same check for a page that is already locked, and for any kind, which it returns.
 PageKind check_page(GraphIndex *graph, BlockNumber block, Page page);
 
 inline uint8 *slot_at(const ann::ElementLayout &layout, Page page, PageKind kind, uint16 slot) {

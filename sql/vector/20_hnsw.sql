@@ -26,3 +26,18 @@ CREATE OPERATOR CLASS vector_l1_ops
     FOR TYPE vector USING hnsw AS
     OPERATOR 1 <+> (vector, vector) FOR ORDER BY float_ops,
     FUNCTION 1 l1_distance(vector, vector);
+
+CREATE FUNCTION hnsw_index_info(index regclass,
+        OUT dimensions integer, OUT metric text, OUT m integer, OUT ef_construction integer,
+        OUT code_bits integer, OUT levels integer,
+        OUT elements bigint, OUT dead_elements bigint, OUT free_slots bigint, OUT rows bigint,
+        OUT min_degree integer, OUT avg_degree double precision, OUT max_degree integer,
+        OUT pages bigint)
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hnsw_index_info(regclass) IS 'an hnsw index in figures; reads all of it';
+
+CREATE FUNCTION hnsw_index_check(index regclass,
+        OUT block bigint, OUT slot integer, OUT problem text) RETURNS SETOF record
+    AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION hnsw_index_check(regclass) IS
+    'one row per problem of an hnsw index: invalid links, rows of the table that cannot be reached';
