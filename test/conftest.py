@@ -1,13 +1,12 @@
 """The test runner: what is collected, the fixtures, and how servers end. See test/README.md."""
 
-import signal
-
 import psycopg
 import pytest
 
 from panvel_test import Cluster, Server, collect, postgres
+from panvel_test.alarm import Alarm
 
-DEFAULT_TIMEOUT = 120
+DEFAULT_TIMEOUT = 300
 
 
 # ---------------------------------------------------------------------- collection
@@ -32,13 +31,11 @@ def pytest_collection_modifyitems(config, items):
 
 
 # ---------------------------------------------------------------------- ending
-def pytest_configure(config):
-    # As Ctrl-C: fixtures are torn down, servers stopped.
-    def terminated(number, frame):
-        pytest.exit(f"ended by {signal.Signals(number).name}", returncode=128 + number)
+alarm = Alarm()
 
-    signal.signal(signal.SIGTERM, terminated)
-    signal.signal(signal.SIGHUP, terminated)
+
+def pytest_configure(config):
+    alarm.install()
 
 
 def pytest_unconfigure(config):
@@ -50,18 +47,12 @@ def pytest_unconfigure(config):
 def pytest_runtest_protocol(item, nextitem):
     """A test that hangs fails instead: `timeout(seconds)` marks one that needs longer."""
     marker = item.get_closest_marker("timeout")
-    seconds = marker.args[0] if marker else DEFAULT_TIMEOUT
-
-    def expired(number, frame):
-        pytest.fail(f"not done within {seconds} s")
-
-    signal.signal(signal.SIGALRM, expired)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     item.log_offsets = {server: server.log_size() for server in Server.running}
+    alarm.set(marker.args[0] if marker else DEFAULT_TIMEOUT)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        alarm.clear()
 
 
 @pytest.hookimpl(hookwrapper=True)

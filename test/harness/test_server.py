@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from panvel_test import Server, collect, postgres, wait_until
+from panvel_test.alarm import Alarm
 
 
 def test_database_is_fresh(db):
@@ -67,6 +68,28 @@ def test_tap_problems():
     failing = collect.tap_problems("1..2\nnot ok 1 - a\n# have: 1\nok 2\n# note\n")
     assert failing == ["not ok 1 - a", "# have: 1"]
     assert collect.tap_problems("1..1\nnot ok 1 - a # TODO later\n") == []
+
+
+def test_time_is_up():
+    """Also where it is up in a destructor, which swallows exceptions."""
+    alarm = Alarm()
+
+    rung = []
+    usual = signal.signal(signal.SIGALRM, lambda *ring: (rung.append(ring), alarm.rung(*ring)))
+
+    class Slow:
+        def __del__(self):
+            alarm.set(0.01)
+            wait_until(lambda: rung, 5)
+
+    try:
+        with pytest.raises(pytest.fail.Exception, match="not done within 0.01 s"):
+            slow = Slow()
+            del slow
+            wait_until(lambda: False, 5)
+        assert len(rung) > 1
+    finally:
+        signal.signal(signal.SIGALRM, usual)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
