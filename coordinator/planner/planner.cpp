@@ -3,6 +3,7 @@
 #include "coordinator/planner/planner.h"
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/modify_subquery.h"
 #include "coordinator/planner/scan.h"
 #include "extension/pg/boundary.h"
 #include "extension/pg/compat.h"
@@ -99,6 +100,7 @@ PlannedStmt *plan_query(Query *query, const char *text, int cursor_options, Para
         if (mentions_distributed_walker(reinterpret_cast<Node *>(query), nullptr)) {
             QueryWalk walk = {NIL};
             check_walker(reinterpret_cast<Node *>(query), &walk);
+            rewrite_filter_subqueries(query);
         }
     });
     return next_planner ? next_planner(query, text, cursor_options, params)
