@@ -5,6 +5,7 @@
 #include "extension/pg/boundary.h"
 
 extern "C" {
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -219,6 +220,7 @@ List *send_to_all(const char *sql) {
     RemoteStatement statement = {};
     statement.sql = sql;
     statement.effect = Effect::kNoTransaction;
+    statement.search_path = namespace_search_path; // it is the user's text
     List *requests = nullptr;
     ListCell *cell;
     foreach (cell, all_nodes())

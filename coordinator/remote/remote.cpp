@@ -132,7 +132,9 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
                                "\"%s\", where this transaction has begun",
                                connection->node_name)));
 
-    const Settings *settings = current_settings();
+    const Settings *settings = statement->search_path != nullptr
+                                   ? settings_with_search_path(statement->search_path)
+                                   : hold_settings(current_settings());
     Entry *entry = make_entry(connection, kind, statement->sql, statement->params, data, size);
     entry->request = request;
     request->entry = entry;
@@ -145,7 +147,7 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
     entry->binary_results = statement->binary_results;
     entry->retryable = !outside;
     entry->level = GetCurrentTransactionNestLevel();
-    entry->settings = hold_settings(settings);
+    entry->settings = settings;
     connection->used = true;
     if (statement->effect == Effect::kWrite &&
         (connection->write_level == 0 || connection->write_level > entry->level))

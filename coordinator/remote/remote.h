@@ -55,6 +55,7 @@ struct RemoteStatement {
     Effect effect;
     bool keep_prepared;  // parse once per connection and keep the prepared statement
     bool binary_results; // columns arrive in binary form; else as text
+    const char *search_path = nullptr; // null: pg_catalog, under which we deparse
 };
 
 struct RemoteRequest; // opaque; see the accessors

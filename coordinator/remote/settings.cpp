@@ -158,7 +158,7 @@ Settings *read_settings() {
     settings->names = static_cast<const char **>(palloc0(sizeof(char *) * (tracked_count + 1)));
     settings->values = static_cast<char **>(palloc0(sizeof(char *) * (tracked_count + 1)));
     settings->references = 1;
-    settings->count = tracked_count;
+    settings->count = tracked_count + 1;
     for (int i = 0; i < tracked_count; i++) {
         const char *name = tracked[i].variable->name;
         const char *value =
@@ -167,6 +167,8 @@ Settings *read_settings() {
         settings->values[i] = pstrdup(value ? value : "");
         remember_value(&tracked[i]);
     }
+    settings->names[tracked_count] = pstrdup("search_path");
+    settings->values[tracked_count] = pstrdup("pg_catalog");
     MemoryContextSwitchTo(before);
     return settings;
 }
@@ -185,6 +187,15 @@ const Settings *current_settings() {
     release_settings(current);
     current = settings;
     return current;
+}
+
+const Settings *settings_with_search_path(const char *search_path) {
+    current_settings(); // what is tracked is up to date then
+    Settings *settings = read_settings();
+    char **value = &settings->values[settings->count - 1];
+    pfree(*value);
+    *value = MemoryContextStrdup(remote_context, search_path);
+    return settings;
 }
 
 const Settings *hold_settings(const Settings *settings) {
