@@ -21,9 +21,9 @@ struct Check {
     GraphIndex *graph;
     ReturnSetInfo *result;
     MemoryContext row_context;
-    ann::KeySet reached;                 // places of elements
-    ann::ArenaVector<ann::Link> queue;   // of them, to be followed
-    ann::KeySet rows;                    // of the table
+    ann::KeySet reached;               // places of elements
+    ann::ArenaVector<ann::Link> queue; // of them, to be followed
+    ann::KeySet rows;                  // of the table
 };
 
 uint64 row_key(ann::Tid tid) {
@@ -136,10 +136,10 @@ void reach(Check *check, ann::Link link) {
 void add_rows(Check *check, ann::Link link, const ann::Tid *tids, uint32 count) {
     for (uint32 i = 0; i < count; i++)
         if (!check->rows.insert(row_key(tids[i])))
-            report(check, link, psprintf("row (%u,%u) is indexed twice",
-                                         (static_cast<uint32>(tids[i].block_high) << 16) |
-                                             tids[i].block_low,
-                                         tids[i].offset));
+            report(check, link,
+                   psprintf("row (%u,%u) is indexed twice",
+                            (static_cast<uint32>(tids[i].block_high) << 16) | tids[i].block_low,
+                            tids[i].offset));
 }
 
 void add_chain(Check *check, ann::Link element, ann::Link slot_link) {
@@ -204,8 +204,7 @@ void check_rows(Check *check, const InspectedIndex &inspected, Snapshot snapshot
     IndexInfo *info = BuildIndexInfo(inspected.index);
     info->ii_Concurrent = true; // as amcheck does: the snapshot decides, nothing is waited for
     info->ii_Unique = false;
-    TableScanDesc scan =
-        table_beginscan_strat(inspected.heap, snapshot, 0, nullptr, true, true);
+    TableScanDesc scan = table_beginscan_strat(inspected.heap, snapshot, 0, nullptr, true, true);
     table_index_build_scan(inspected.heap, inspected.index, info, true, false, check_row, check,
                            scan);
 }

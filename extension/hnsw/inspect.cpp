@@ -79,8 +79,8 @@ const char *metric_name(ann::Metric metric) {
 } // namespace
 
 InspectedIndex open_inspected(Oid relation) {
-    Oid heap = get_rel_relkind(relation) == RELKIND_INDEX ? IndexGetRelation(relation, true)
-                                                          : InvalidOid;
+    Oid heap =
+        get_rel_relkind(relation) == RELKIND_INDEX ? IndexGetRelation(relation, true) : InvalidOid;
     if (!OidIsValid(heap))
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("relation with OID %u is not an hnsw index", relation)));
@@ -90,9 +90,9 @@ InspectedIndex open_inspected(Oid relation) {
     inspected.heap = relation_open(heap, AccessShareLock);
     inspected.index = index_open(relation, AccessShareLock);
     if (inspected.index->rd_rel->relam != get_am_oid("hnsw", false))
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("\"%s\" is not an hnsw index",
-                               RelationGetRelationName(inspected.index))));
+        ereport(ERROR,
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                 errmsg("\"%s\" is not an hnsw index", RelationGetRelationName(inspected.index))));
     inspected.graph = open_graph(inspected.index);
     return inspected;
 }

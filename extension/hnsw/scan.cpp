@@ -24,6 +24,7 @@ struct ScanState {
     ann::Tid rows[ann::kTidsPerElement];
     uint32 row_count;
     uint32 next_row;
+    BlockNumber heap_blocks; // the table has at least so many
 };
 
 const float *query_vector(IndexScanDesc scan, GraphIndex *graph) {
@@ -104,6 +105,16 @@ bool load_rows(ScanState *state) {
     return false;
 }
 
+// A damaged index must not send the executor to a block that the table does not have.
+void check_row_exists(IndexScanDesc scan, ScanState *state, const ItemPointerData &row) {
+    BlockNumber block = ItemPointerGetBlockNumberNoCheck(&row);
+    if (block < state->heap_blocks)
+        return;
+    state->heap_blocks = RelationGetNumberOfBlocks(scan->heapRelation);
+    if (block >= state->heap_blocks)
+        report_corruption(scan->indexRelation, state->element.block, "a row beyond the table");
+}
+
 void check_scan(IndexScanDesc scan) {
     if (scan->orderByData == nullptr)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -150,6 +161,7 @@ bool hnsw_get_tuple(IndexScanDesc scan, ScanDirection direction) {
     if (state->next_row == state->row_count && !load_rows(state))
         return false;
     scan->xs_heaptid = to_pointer(state->rows[state->next_row++]);
+    check_row_exists(scan, state, scan->xs_heaptid);
     scan->xs_recheck = false;
     scan->xs_recheckorderby = false;
     return true;

@@ -1,0 +1,234 @@
+// The pure parts of hnsw: containers, layout, selection, search, build.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+#include <set>
+
+#include "extension/core/graph_builder.h"
+#include "extension/core/graph_search.h"
+#include "extension/core/neighbor_selection.h"
+
+namespace {
+
+using namespace ann;
+
+// Frees everything at the end of a test.
+struct TestArena {
+    std::vector<std::unique_ptr<char[]>> blocks;
+    Arena arena() {
+        return {[](void *owner, size_t bytes) -> void * {
+                    auto &blocks = static_cast<TestArena *>(owner)->blocks;
+                    blocks.push_back(std::make_unique<char[]>(bytes));
+                    return blocks.back().get();
+                },
+                [](void *, void *) {}, this};
+    }
+};
+
+std::vector<float> random_vector(std::mt19937 &random, uint32_t dim) {
+    std::normal_distribution<float> normal;
+    std::vector<float> vector(dim);
+    for (float &x : vector)
+        x = normal(random);
+    return vector;
+}
+
+// A built graph as graph_search.h sees it: block is the node.
+struct MemoryGraph {
+    GraphBuilder &builder;
+    const float *query;
+    std::set<uint32_t> dead = {};
+
+    bool distance(Link link, Candidate *out) {
+        float distance = metric_distance(Metric::kL2, query, builder.vector(link.block), 12);
+        *out = {distance, !dead.contains(link.block), link};
+        return true;
+    }
+    uint32_t neighbors(Link link, int level, Link *out) {
+        uint32_t count = 0;
+        if (level > 0) {
+            uint32_t nodes[kMaxM];
+            count = builder.upper_neighbors(link.block, level, nodes);
+            for (uint32_t i = 0; i < count; i++)
+                out[i] = {nodes[i], 0, 0};
+            return count;
+        }
+        for (uint32_t node : builder.lists().of(link.block))
+            if (node != kNoNode)
+                out[count++] = {node, 0, 0};
+        return count;
+    }
+};
+
+void build(GraphBuilder &builder, int threads) {
+    WorkerThreads workers;
+    workers.start(threads, [&](int, const std::atomic<bool> &stop) { builder.add_all(stop); });
+    workers.join();
+    workers.start(threads,
+                  [&](int, const std::atomic<bool> &stop) { builder.collect_lists(stop); });
+    workers.join();
+    builder.connect();
+}
+
+} // namespace
+
+TEST(KeySet, HoldsWhatWasInserted) {
+    TestArena memory;
+    KeySet set(memory.arena());
+    EXPECT_FALSE(set.contains(0));
+    for (uint64_t key = 0; key < 5000; key++)
+        EXPECT_TRUE(set.insert(key * 65536));
+    for (uint64_t key = 0; key < 5000; key++) {
+        EXPECT_FALSE(set.insert(key * 65536));
+        EXPECT_FALSE(set.contains(key * 65536 + 1));
+    }
+    EXPECT_EQ(set.size(), 5000u);
+    set.clear();
+    EXPECT_FALSE(set.contains(65536));
+}
+
+TEST(ElementLayout, ElementOf784DimensionsWithCodesFitsOnePage) {
+    ElementLayout l = ElementLayout::make(784, 16, true, 8152);
+    EXPECT_EQ(l.slots, 32u);
+    EXPECT_FALSE(l.spanned());
+    EXPECT_LE(l.size, 8152u);
+}
+
+TEST(ElementLayout, PartsFollowEachOtherForEveryShape) {
+    for (uint32_t m : {2u, 3u, 16u, 33u, 100u})
+        for (uint32_t dim : {1u, 7u, 784u, 941u, 1024u, 1536u, 3000u, 16000u})
+            for (bool codes : {false, true}) {
+                ElementLayout l = ElementLayout::make(dim, m, codes, 8152);
+                ASSERT_GE(l.slots, 2 * m);
+                ASSERT_LE(l.slots, kMaxSlots);
+                ASSERT_LE(l.vector_offset, l.head_bytes) << "head holds all but vector and codes";
+                ASSERT_EQ(l.links_offset % 8, 0u);
+                ASSERT_GE(l.distances_offset, l.links_offset + l.slots * sizeof(Link));
+                ASSERT_GE(l.codes_offset, l.vector_offset + dim * sizeof(float));
+                ASSERT_GE(l.size, l.codes_offset + l.blocks * l.code_bytes);
+                ASSERT_GE(l.links_offset, l.pieces_offset + l.pieces * sizeof(Link));
+                uint32_t outside = l.full_pieces * l.piece_bytes + l.rest_bytes;
+                ASSERT_EQ(l.head_bytes + outside, l.size);
+                ASSERT_LT(l.rest_bytes, 8152u - sizeof(PieceHeader));
+            }
+}
+
+TEST(NeighborSelection, DropsWhatAnotherCoversAndKeepsWhatItMust) {
+    // On a line from the element at 0: 1 covers 2 and 3; -4 is another direction.
+    const float at[] = {1, 2, 3, -4};
+    SelectionCandidate candidates[] = {{1, false, 0}, {4, false, 1}, {9, false, 2}, {16, false, 3}};
+    auto covers = [&](uint32_t a, uint32_t b, float limit) {
+        return (at[a] - at[b]) * (at[a] - at[b]) < limit;
+    };
+    uint32_t chosen[4];
+    ASSERT_EQ(select_neighbors(candidates, 4, 4, false, chosen, covers), 2u);
+    EXPECT_EQ(chosen[0], 0u);
+    EXPECT_EQ(chosen[1], 3u);
+    EXPECT_EQ(select_neighbors(candidates, 4, 3, true, chosen, covers), 3u);
+    EXPECT_EQ(chosen[2], 1u) << "the nearest of the rest";
+    candidates[2].kept = true;
+    EXPECT_EQ(select_neighbors(candidates, 4, 1, false, chosen, covers), 1u);
+    EXPECT_EQ(chosen[0], 2u);
+}
+
+TEST(BuildRows, MergesEqualVectorsAndKeepsTheirRowsInOrder) {
+    BuildRows rows(2);
+    for (uint16_t i = 0; i < 3000; i++) {
+        float vector[] = {static_cast<float>(i % 1500), 1};
+        rows.add(vector, {0, 0, i});
+    }
+    ASSERT_EQ(rows.size(), 1500u);
+    EXPECT_EQ(rows.row_count(), 3000u);
+    std::vector<uint16_t> found;
+    rows.for_each_tid(7, [&](Tid tid) { found.push_back(tid.offset); });
+    EXPECT_EQ(found, (std::vector<uint16_t>{7, 1507}));
+    EXPECT_EQ(rows.vector(7)[0], 7);
+}
+
+TEST(WorkerThreads, PassExceptionsOnAndStopTheOthers) {
+    WorkerThreads workers;
+    workers.start(3, [](int thread, const std::atomic<bool> &stop) {
+        if (thread == 1)
+            throw std::runtime_error("one failed");
+        while (!stop)
+            std::this_thread::yield();
+    });
+    EXPECT_THROW(workers.join(), std::runtime_error);
+    EXPECT_TRUE(workers.finished());
+}
+
+TEST(KeepConnected, JoinsSeparateClustersAndKeepsBothDirections) {
+    constexpr uint32_t kNodes = 300, kSlots = 4;
+    NeighborLists lists(kNodes, kSlots);
+    // Six rings that know nothing of each other.
+    for (uint32_t node = 0; node < kNodes; node++) {
+        uint32_t ring = node / 50 * 50;
+        lists.of(node)[0] = ring + (node + 1) % 50;
+        lists.of(node)[1] = ring + (node + 49) % 50;
+        lists.distances_of(node)[0] = lists.distances_of(node)[1] = 1;
+    }
+    uint64_t made = keep_connected(
+        lists, [](uint32_t) { return std::vector<uint32_t>{}; },
+        [](uint32_t a, uint32_t b) { return static_cast<float>(a > b ? a - b : b - a); });
+    EXPECT_EQ(made, 5u);
+    std::vector<uint32_t> queue = {0};
+    std::set<uint32_t> seen = {0};
+    while (!queue.empty()) {
+        uint32_t node = queue.back();
+        queue.pop_back();
+        for (uint32_t slot = 0; slot < kSlots; slot++) {
+            if (!lists.is_kept(node, slot))
+                continue;
+            uint32_t other = lists.of(node)[slot];
+            bool back = false;
+            for (uint32_t i = 0; i < kSlots; i++)
+                back |= lists.of(other)[i] == node && lists.is_kept(other, i);
+            EXPECT_TRUE(back);
+            if (seen.insert(other).second)
+                queue.push_back(other);
+        }
+    }
+    EXPECT_EQ(seen.size(), kNodes) << "kept links alone connect all";
+}
+
+class BuiltGraph : public testing::TestWithParam<int> {};
+
+TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
+    constexpr uint32_t kDim = 12, kNodes = 2000;
+    std::mt19937 random(3);
+    BuildRows rows(kDim);
+    for (uint32_t i = 0; i < kNodes; i++)
+        rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
+    GraphBuilder builder({Metric::kL2, kDim, 16, 100, 32}, rows);
+    build(builder, GetParam());
+    ASSERT_EQ(builder.size(), kNodes);
+    TestArena memory;
+    LayerSearch search(memory.arena());
+    int found = 0, live = 0;
+    for (int i = 0; i < 50; i++) {
+        std::vector<float> query = random_vector(random, kDim);
+        MemoryGraph graph{builder, query.data()};
+        uint32_t best = 0;
+        for (uint32_t node = 1; node < kNodes; node++)
+            if (metric_distance(Metric::kL2, query.data(), builder.vector(node), kDim) <
+                metric_distance(Metric::kL2, query.data(), builder.vector(best), kDim))
+                best = node;
+        Candidate entry;
+        graph.distance({builder.entry_point(), 0, 0}, &entry);
+        for (int level = builder.level(builder.entry_point()); level > 0; level--)
+            entry = descend(graph, entry, level);
+        search_layer(graph, search, &entry, 1, 50, 0);
+        ASSERT_EQ(search.results.size(), 50u);
+        ASSERT_TRUE(std::is_sorted(search.results.begin(), search.results.end(), nearer));
+        found += search.results[0].link.block == best;
+        graph.dead.insert(best);
+        graph.distance(entry.link, &entry);
+        search_layer(graph, search, &entry, 1, 50, 0);
+        for (const Candidate &candidate : search.results)
+            live += candidate.link.block != best;
+    }
+    EXPECT_GE(found, 49);
+    EXPECT_EQ(live, 50 * 50);
+}
+INSTANTIATE_TEST_SUITE_P(Threads, BuiltGraph, testing::Values(1, 3));
