@@ -76,7 +76,7 @@ void check_family(Relation relation) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("cannot distribute \"%s\": it is a partition", name),
                         errhint("Run ALTER TABLE ... DETACH PARTITION first.")));
-    if (has_superclass(relid) || has_subclass(relid))
+    if (has_superclass(relid) || find_inheritance_children(relid, NoLock) != nullptr)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("cannot distribute \"%s\": it takes part in inheritance", name),
                         errhint("Run ALTER TABLE ... NO INHERIT first.")));
@@ -166,6 +166,14 @@ AttrNumber check_distribution_column(Relation relation, const char *name) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("generated column \"%s\" cannot be the distribution column", name),
                         errdetail("Its values are computed in the shards.")));
+    Oid element = get_base_element_type(column->atttypid);
+    if (type_is_enum(OidIsValid(element) ? element : getBaseType(column->atttypid)))
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("column \"%s\" of type %s cannot be the distribution column", name,
+                               format_type_be(column->atttypid)),
+                        errdetail("The hash of an enum is that of its label's OID, which a dump "
+                                  "and restore changes."),
+                        errhint("Distribute by a column of type text, or another one.")));
     TypeCacheEntry *type = lookup_type_cache(column->atttypid, TYPECACHE_HASH_EXTENDED_PROC);
     if (!OidIsValid(type->hash_extended_proc))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),

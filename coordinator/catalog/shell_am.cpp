@@ -36,10 +36,8 @@ get_relation_info_hook_type next_get_relation_info = nullptr;
             (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
              errmsg("cannot %s distributed table \"%s\" on the coordinator", action, name),
              errdetail("Its rows are in shards on other nodes; here it has none."),
-             preloaded ? errhint("This statement reached the table itself instead of its shards: "
-                                 "it is not supported on distributed tables.")
-                       : errhint("Add panvel to shared_preload_libraries and restart the server: "
-                                 "without it distributed tables cannot be used.")));
+             errhint("This statement reached the table itself instead of its shards: it is not "
+                     "supported on distributed tables.")));
 }
 
 [[noreturn]] void refuse(Relation relation, const char *action) {
@@ -336,6 +334,9 @@ Oid shell_access_method() {
 
 } // namespace panvel
 
+// Called when a backend first opens a shell. Without the hooks even statements that do not read
+// it (DROP, TRUNCATE, ALTER) would do their work on the shell alone.
 SQL_FUNCTION(panvel_shell_handler) {
+    panvel::require_preload();
     PG_RETURN_POINTER(&panvel::shell_routine);
 }

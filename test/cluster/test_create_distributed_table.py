@@ -249,14 +249,18 @@ REFUSED = {
         ("'t', 'id'", "0A000", "foreign keys"),
         ("'p', 'id'", "0A000", "foreign keys"),
     ],
-    "create table t (id int); create trigger trg before update on t for each row execute function suppress_redundant_updates_trigger()": [
+    "create table t (id int); create table c () inherits (t); drop table c; create trigger trg before update on t for each row execute function suppress_redundant_updates_trigger()": [
         ("'t', 'id'", "0A000", 'trigger "trg"')
     ],
     "create table t (id int); create rule r as on delete to t do instead nothing": [("'t', 'id'", "0A000", "rules")],
     "create table t (id int); alter table t enable row level security": [("'t', 'id'", "0A000", "row-level security")],
     "create table t (id int); create publication pub for table t": [("'t', 'id'", "0A000", "published")],
     "create table t (id int); insert into t values (1), (null)": [("'t', 'id'", "23502", "null value in distribution column")],
-    "create type mood as enum ('a'); create table t (id int, m mood)": [("'t', 'id'", "42704", "public.mood")],
+    "create type mood as enum ('a'); create table t (id int, m mood, a mood[])": [
+        ("'t', 'm'", "0A000", "mood"),
+        ("'t', 'a'", "0A000", "mood"),
+        ("'t', 'id'", "42704", "public.mood"),
+    ],
 }
 
 

@@ -62,15 +62,17 @@ def test_dropping_preload(make_cluster, error_of):
             "copy items to '/dev/null'",
             "update items set id = 2",
             "delete from items",
+            "drop table items",
+            "truncate items",
+            "alter table items add column x int",
+            "create index on items (id)",
         ]:
             error = error_of(connection.execute, sql)
-            assert error.sqlstate in ("0A000", "55000"), (sql, error)
+            assert error.sqlstate == "55000", (sql, error)
             assert "shared_preload_libraries" in error.diag.message_hint, sql
         for sql in ["select * from panvel.nodes", "select panvel.add_node('x', 'y')"]:
             error = error_of(connection.execute, sql)
             assert error.sqlstate == "55000" and "shared_preload_libraries" in str(error), sql
-        connection.execute("analyze")
-        connection.execute("vacuum")
     server.execute("alter system reset shared_preload_libraries")
     server.restart()
     assert db.value("select count(*) from items") == 10
