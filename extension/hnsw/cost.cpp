@@ -32,14 +32,16 @@ Visits expected_visits(Relation index, double tuples) {
     return {visits, visits / Max(tuples, 1)};
 }
 
-// Pages of the index that the visits read, in units of sequential page reads. Where the vectors
-// are toasted, a sequential scan's cost does not say that it reads them; so an index is not
-// charged more pages than the table has, unless it reads most of itself.
+// Pages of the index that the visits read, in units of sequential page reads. A sequential scan's
+// cost does not say that it fetches toasted vectors, each at about what the index reads for an
+// element; so an index is not charged more pages than the table has, unless the vectors are in the
+// table itself and the search reads most of them, too.
 double page_cost(const IndexOptInfo *info, const Visits &visits) {
     double random_cost, sequential_cost;
     get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
     double pages = Min(visits.elements, static_cast<double>(info->pages));
-    if (visits.share >= 0.5)
+    bool toasted = info->rel->pages < info->pages / 2;
+    if (visits.share >= 0.5 && !toasted)
         return pages * random_cost;
     return Min(pages * random_cost, info->rel->pages * sequential_cost + pages * cpu_tuple_cost);
 }
