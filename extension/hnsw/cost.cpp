@@ -19,9 +19,11 @@ constexpr double kNewPerLink = 0.5;
 struct Visits {
     double elements; // read by a search
     double share;    // of all elements
+    bool toasted;    // the table's own pages do not hold the vectors
 };
 
-Visits expected_visits(Relation index, double tuples) {
+Visits expected_visits(Relation index, const IndexOptInfo *info) {
+    double tuples = info->tuples;
     GraphIndex *graph = open_graph(index);
     double levels = Max(graph->meta.entry_level, 0);
     double links = graph->layout.slots;
@@ -29,7 +31,9 @@ Visits expected_visits(Relation index, double tuples) {
     if (graph->meta.code_bits > 0) // only what is expanded is read
         visits = levels * graph->layout.m + 1.5 * hnsw_ef_search;
     visits = Min(visits, Max(tuples, 1));
-    return {visits, visits / Max(tuples, 1)};
+    double table_bytes = static_cast<double>(info->rel->pages) * BLCKSZ;
+    bool toasted = table_bytes < info->rel->tuples * graph->meta.dim * sizeof(float);
+    return {visits, visits / Max(tuples, 1), toasted};
 }
 
 // Pages of the index that the visits read, in units of sequential page reads. A sequential scan's
@@ -40,8 +44,7 @@ double page_cost(const IndexOptInfo *info, const Visits &visits) {
     double random_cost, sequential_cost;
     get_tablespace_page_costs(info->reltablespace, &random_cost, &sequential_cost);
     double pages = Min(visits.elements, static_cast<double>(info->pages));
-    bool toasted = info->rel->pages < info->pages / 2;
-    if (visits.share >= 0.5 && !toasted)
+    if (visits.share >= 0.5 && !visits.toasted)
         return pages * random_cost;
     return Min(pages * random_cost, info->rel->pages * sequential_cost + pages * cpu_tuple_cost);
 }
@@ -62,7 +65,7 @@ void hnsw_cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, C
     GenericCosts costs = {};
     genericcostestimate(root, path, loop_count, &costs);
     Relation index = index_open(info->indexoid, NoLock);
-    Visits visits = expected_visits(index, info->tuples);
+    Visits visits = expected_visits(index, info);
     index_close(index, NoLock);
     double per_element = cpu_index_tuple_cost + 2 * cpu_operator_cost;
     // All the work is done before the first row comes.
