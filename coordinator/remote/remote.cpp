@@ -2,6 +2,7 @@
 #include "coordinator/remote/remote.h"
 
 #include "coordinator/remote/connection.h"
+#include "coordinator/transaction/doubt.h"
 
 extern "C" {
 #include "access/parallel.h"
@@ -37,6 +38,8 @@ namespace {
 dlist_head anchors = DLIST_STATIC_INIT(anchors);
 uint64 name_counter;
 bool exit_callback_registered;
+
+constexpr const char *kInDoubt = "the node holds transactions in doubt";
 
 void discard(RemoteRequest *request) {
     dlist_delete(&request->node);
@@ -113,7 +116,16 @@ bool has_transaction(const Connection *connection) {
 RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *statement,
                       const char *data, size_t size) {
     check_callable();
+    bool outside = statement->effect == Effect::kNoTransaction;
+    bool certain = outside || wait_until_certain(node_id);
     RemoteRequest *request = make_request(node_id);
+    if (!certain) {
+        strlcpy(request->node_name, get_node(node_id)->name, NAMEDATALEN);
+        request->failure = make_failure(ERRCODE_CONNECTION_FAILURE, kInDoubt,
+                                        "A committed transaction may not be visible there yet.");
+        request->done = true;
+        return request;
+    }
     Failure failure = {};
     Connection *connection = connection_to(node_id, &failure);
     strlcpy(request->node_name, connection->node_name, NAMEDATALEN);
@@ -125,7 +137,6 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
         request->done = true;
         return request;
     }
-    bool outside = statement->effect == Effect::kNoTransaction;
     if (outside && has_transaction(connection))
         ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
                         errmsg("a statement that cannot run inside a transaction is to run on node "

@@ -126,6 +126,10 @@ void lock_commit_records() {
     table_close(table, NoLock);
 }
 
+bool try_lock_commit_records() {
+    return ConditionalLockRelationOid(table_oid(), ShareUpdateExclusiveLock);
+}
+
 bool has_commit_record_table() {
     return OidIsValid(table_oid());
 }

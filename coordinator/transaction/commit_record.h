@@ -34,6 +34,7 @@ void delete_commit_record(const CommitRecord *record);
 
 // Held until the end of the transaction: one recovery at a time.
 void lock_commit_records();
+bool try_lock_commit_records(); // false when another recovery is under way
 
 // Whether panvel is installed in this database.
 bool has_commit_record_table();

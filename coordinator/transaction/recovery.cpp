@@ -3,6 +3,7 @@
 #include "coordinator/core/gid.h"
 #include "coordinator/remote/connection.h"
 #include "coordinator/transaction/commit_record.h"
+#include "coordinator/transaction/doubt.h"
 #include "coordinator/transaction/transaction.h"
 #include "extension/pg/boundary.h"
 
@@ -24,7 +25,8 @@ struct Prepared {
     Gid gid;
     char *name;
     const ClusterNode *node;
-    char *since;            // timestamptz as text
+    char *since; // timestamptz as text
+    Verdict verdict;
     RemoteRequest *request; // its resolution
     bool resolved;
 };
@@ -117,11 +119,11 @@ void resolve_all(List *found) {
     ListCell *cell;
     foreach (cell, found) {
         Prepared *prepared = static_cast<Prepared *>(lfirst(cell));
-        Verdict verdict = verdict_on(prepared->gid);
-        if (verdict == Verdict::kUndecided)
+        prepared->verdict = verdict_on(prepared->gid);
+        if (prepared->verdict == Verdict::kUndecided)
             continue;
-        char *sql = psprintf("%s PREPARED '%s'",
-                             verdict == Verdict::kCommit ? "COMMIT" : "ROLLBACK", prepared->name);
+        bool commit = prepared->verdict == Verdict::kCommit;
+        char *sql = psprintf("%s PREPARED '%s'", commit ? "COMMIT" : "ROLLBACK", prepared->name);
         RemoteStatement statement = {sql, nullptr, Effect::kNoTransaction, false, false};
         prepared->request = remote_send(prepared->node->node_id, &statement);
     }
@@ -148,8 +150,7 @@ int64 count_resolved(List *found) {
 }
 
 bool is_of(const Prepared *prepared, const CommitRecord *record) {
-    return prepared->gid.transaction == record->transaction &&
-           prepared->gid.nonce == record->nonce;
+    return prepared->gid.transaction == record->transaction && prepared->gid.nonce == record->nonce;
 }
 
 // A node that has been removed has nothing to confirm.
@@ -175,11 +176,39 @@ bool all_confirm(const CommitRecord *record, const NodeAnswer *answers, int coun
     return true;
 }
 
+// Nodes on which something committed may not be visible yet: a record names them, and they have
+// not confirmed it.
+List *uncertain_nodes(List *records, const NodeAnswer *answers, int count, List *found) {
+    List *nodes = NIL;
+    ListCell *cell;
+    foreach (cell, records) {
+        const CommitRecord *record = static_cast<CommitRecord *>(lfirst(cell));
+        ListCell *node;
+        foreach (node, record->nodes)
+            if (!node_confirms(record, lfirst_int(node), answers, count, found))
+                nodes = list_append_unique_int(nodes, lfirst_int(node));
+    }
+    foreach (cell, found) {
+        const Prepared *prepared = static_cast<Prepared *>(lfirst(cell));
+        if (prepared->verdict == Verdict::kCommit && !prepared->resolved)
+            nodes = list_append_unique_int(nodes, prepared->node->node_id);
+    }
+    return nodes;
+}
+
+bool all_resolved(List *found) {
+    ListCell *cell;
+    foreach (cell, found)
+        if (!static_cast<Prepared *>(lfirst(cell))->resolved)
+            return false;
+    return true;
+}
+
 } // namespace
 
 int64 recover_transactions() {
     prevent_in_distributed_transaction("panvel.recover_transactions()");
-    lock_commit_records();
+    RecoveryPass pass = begin_recovery_pass();
     // Records first: whatever they name was prepared before they appeared, so that a node that is
     // asked afterwards either shows it or has committed it.
     List *records = commit_records();
@@ -188,12 +217,18 @@ int64 recover_transactions() {
     List *found = prepared_on(answers, list_length(nodes));
     resolve_all(found);
     int64 resolved = count_resolved(found);
+    bool clean = all_resolved(found);
     ListCell *cell;
     foreach (cell, records) {
         const CommitRecord *record = static_cast<CommitRecord *>(lfirst(cell));
         if (all_confirm(record, answers, list_length(nodes), found))
             delete_commit_record(record);
+        else
+            clean = false;
     }
+    end_recovery_pass(pass, uncertain_nodes(records, answers, list_length(nodes), found));
+    if (!clean)
+        want_recovery(false);
     return resolved;
 }
 
@@ -238,6 +273,7 @@ void put_record(ReturnSetInfo *results, const CommitRecord *record) {
 
 SQL_FUNCTION(panvel_recover_transactions) {
     PreventCommandDuringRecovery("panvel.recover_transactions()");
+    lock_commit_records();
     PG_RETURN_INT64(recover_transactions());
 }
 
@@ -259,8 +295,7 @@ SQL_FUNCTION(panvel_transactions_in_doubt) {
     foreach (cell, records) {
         const CommitRecord *record = static_cast<CommitRecord *>(lfirst(cell));
         // Where it is still prepared on a node, that has been listed above.
-        if (!is_prepared(record, found) &&
-            !all_confirm(record, answers, list_length(nodes), found))
+        if (!is_prepared(record, found) && !all_confirm(record, answers, list_length(nodes), found))
             put_record(results, record);
     }
     return Datum(0);

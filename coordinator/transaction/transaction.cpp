@@ -5,6 +5,8 @@
 #include "coordinator/remote/connection.h"
 #include "coordinator/transaction/commit_record.h"
 #include "coordinator/transaction/crash_point.h"
+#include "coordinator/transaction/doubt.h"
+#include "coordinator/transaction/recovery_worker.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -254,6 +256,7 @@ void prepare_all(List *writers) {
     PANVEL_CRASH_POINT("after_prepare");
     insert_commit_record(transaction, nonce, nodes);
     ForceSyncCommit();
+    want_recovery(false);
     PANVEL_CRASH_POINT("after_record");
 }
 
@@ -308,6 +311,15 @@ void finish_commit() {
     }
 }
 
+// Readers must not miss what the client is about to be told is committed.
+void mark_unconfirmed() {
+    for_each_used([](Connection *connection) {
+        if (connection->vote == Vote::kPrepared && !answered_with(connection, "COMMIT PREPARED") &&
+            control_error(connection) != ERRCODE_UNDEFINED_OBJECT) // recovery was quicker
+            mark_in_doubt(connection->node_id);
+    });
+}
+
 // --------------------------------------------------------------------------------- abort
 
 void send_rollbacks() {
@@ -341,6 +353,15 @@ void finish_abort() {
         if (connection->phase == Phase::kReady &&
             PQtransactionStatus(connection->watched.pg) != PQTRANS_IDLE)
             close_connection(connection, Failure{});
+    });
+}
+
+// What is left prepared holds its locks until recovery rolls it back.
+void report_left_prepared() {
+    for_each_used([](Connection *connection) {
+        if (connection->vote != Vote::kNone && !answered_with(connection, "ROLLBACK PREPARED") &&
+            control_error(connection) != ERRCODE_UNDEFINED_OBJECT)
+            want_recovery(true);
     });
 }
 
@@ -389,6 +410,7 @@ void at_transaction_event(XactEvent event, void *) {
     case XACT_EVENT_COMMIT:
         if (any_used()) {
             without_raising(finish_commit);
+            mark_unconfirmed();
             forget_all();
         }
         resume_interrupts();
@@ -401,6 +423,7 @@ void at_transaction_event(XactEvent event, void *) {
         interrupts_held = false; // the error has reset the count
         if (any_used()) {
             without_raising(finish_abort);
+            report_left_prepared();
             forget_all();
         }
         break;
@@ -471,6 +494,8 @@ void prevent_in_distributed_transaction(const char *statement) {
 
 void init_transaction() {
     init_crash_points();
+    init_doubt();
+    init_recovery_worker();
     RegisterXactCallback(at_transaction_event, nullptr);
     RegisterSubXactCallback(at_subtransaction_event, nullptr);
 }

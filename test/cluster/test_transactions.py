@@ -57,6 +57,15 @@ def is_clean(database):
     return all(worker.value(PREPARED) == 0 and worker.value(OPEN) == 0 for worker in database.workers)
 
 
+@pytest.fixture
+def no_recovery(request):
+    """Keeps recovery from running in the test's database."""
+    database = request.getfixturevalue("db" if "db" in request.fixturenames else "mortal")
+    with database.connect(autocommit=False) as session:
+        session.execute("lock table panvel.commit_record in share update exclusive mode")
+        yield session
+
+
 class Background:
     """A statement in a session of its own, running while the test goes on."""
 
@@ -87,7 +96,7 @@ WRITE_EVERYWHERE = "select remote_all('{1,2,3}', 'insert into public.t values (7
 
 
 # ---------------------------------------------------------------------- commit and rollback
-def test_commit_and_rollback_on_all_nodes(db):
+def test_commit_and_rollback_on_all_nodes(db, no_recovery):
     with db.connect() as session:
         session.execute("begin")
         write(session, [1, 2, 3], 1)
@@ -100,11 +109,12 @@ def test_commit_and_rollback_on_all_nodes(db):
         assert keys(db) == [[1], [1], [1]]
         assert is_clean(db)
         assert session.execute("select count(*) from panvel.commit_record").fetchone()[0] == 1
+        no_recovery.rollback()
         assert session.execute("select panvel.recover_transactions()").fetchone()[0] == 0
         assert session.execute("select count(*) from panvel.commit_record").fetchone()[0] == 0
 
 
-def test_one_node_commits_in_one_phase(db):
+def test_one_node_commits_in_one_phase(db, no_recovery):
     with db.connect() as session:
         write(session, [2], 1)
         session.execute("begin")
@@ -117,7 +127,7 @@ def test_one_node_commits_in_one_phase(db):
         assert is_clean(db)
 
 
-def test_one_node_and_a_local_write_commit_in_two_phases(db):
+def test_one_node_and_a_local_write_commit_in_two_phases(db, no_recovery):
     with db.connect() as session:
         session.execute("create table here (id int)")
         session.execute("begin; insert into here values (1)")
@@ -277,7 +287,7 @@ def test_exceptions_in_plpgsql(db):
     assert is_clean(db)
 
 
-def test_an_undone_write_is_no_participant(db):
+def test_an_undone_write_is_no_participant(db, no_recovery):
     with db.connect() as session:
         session.execute("begin")
         write(session, [1], 1)
@@ -301,132 +311,180 @@ def all_prepared(database):
     return all(worker.value(PREPARED) == 1 for worker in database.workers)
 
 
-def test_a_backend_killed_between_prepare_and_record(mortal):
-    db = mortal
-    holder = hold_between_prepare_and_record(db)
-    writer = Background(db, WRITE_EVERYWHERE)
-    wait_until(lambda: all_prepared(db))
-    assert db.query("select distinct state from panvel.transactions") == [("running",)]
-    assert db.value("select count(*) from panvel.transactions") == 3
-    os.kill(writer.pid, signal.SIGKILL)  # PostgreSQL restarts itself
-    assert isinstance(writer.end(), psycopg.OperationalError)
-    holder.close()
+def wait_until_back(server, offset):
+    """After a backend was killed: PostgreSQL ends all sessions and restarts by itself.
 
-    def resolved():
+    `offset`: the size of the server's log before the kill.
+    """
+    restart = "all server processes terminated; reinitializing"
+    wait_until(lambda: restart in server.log_text(offset))
+
+    def answers():
         try:
-            return db.value("select panvel.recover_transactions()")
+            return server.value("select 1")
         except psycopg.OperationalError:
             return None
 
-    def cleaned():
-        resolved()
-        return is_clean(db)
-
-    wait_until(cleaned)
-    assert keys(db) == [[], [], []]
+    wait_until(answers)
 
 
-def test_a_coordinator_killed_between_prepare_and_record(mortal):
-    db = mortal
-    holder = hold_between_prepare_and_record(db)
-    writer = Background(db, WRITE_EVERYWHERE)
-    wait_until(lambda: all_prepared(db))
-    db.server.kill9()
-    writer.end()
-    holder.close()
-    assert all_prepared(db)
-    db.server.start()
-    wait_until(lambda: db.value("select panvel.recover_transactions()") + is_clean(db) > 0)
-    assert is_clean(db)
-    assert keys(db) == [[], [], []]
-    assert db.value("select count(*) from panvel.transactions") == 0
-
-
-def test_a_coordinator_killed_after_its_commit(mortal):
-    """Waiting for a standby that is not there holds it after the local commit is durable."""
-    db = mortal
-    db.server.configure(synchronous_standby_names="nobody")
-    db.server.reload()
-    wait_until(lambda: db.value("show synchronous_standby_names") == "nobody")
-    writer = Background(db, WRITE_EVERYWHERE)
-    wait_until(lambda: all_prepared(db))
-    waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and pid = %s"
-    wait_until(lambda: db.value(waits, [writer.pid]) == 1)
-    db.server.kill9()
-    writer.end()
-    db.server.configure(synchronous_standby_names="")
-    db.server.start()
-    wait_until(lambda: db.value("select panvel.recover_transactions()") + is_clean(db) > 0)
-    assert keys(db) == [[7], [7], [7]]
-    assert is_clean(db)
-    assert db.value("select count(*) from panvel.commit_record") == 0
-
-
-def test_a_worker_killed_before_commit_prepared(mortal):
-    db = mortal
-    holder = hold_between_prepare_and_record(db)
-    writer = Background(db, WRITE_EVERYWHERE)
-    wait_until(lambda: all_prepared(db))
-    db.workers[1].server.kill9()
-    holder.rollback()
-    assert writer.end() is None  # the decision was made: a success
-    states = "select node, state from panvel.transactions"
-    assert db.query(states) == [(None, "recorded")]
-    db.workers[1].server.start()
-    assert db.query(states) == [("w2", "committing")]
-    wait_until(lambda: db.value("select panvel.recover_transactions()") + is_clean(db) > 0)
-    assert keys(db) == [[7], [7], [7]]
-    assert db.query(states) == []
-
-
-def test_a_worker_killed_before_prepare(mortal):
-    db = mortal
-    with db.connect(autocommit=False) as session:
-        session.execute(WRITE_EVERYWHERE)
-        db.workers[1].server.kill9()
-        with pytest.raises(psycopg.errors.ConnectionFailure):
-            session.commit()
-    db.workers[1].server.start()
-    wait_until(lambda: db.value("select panvel.recover_transactions()") + is_clean(db) > 0)
-    assert keys(db) == [[], [], []]
-
-
-def test_a_hung_worker_at_commit(mortal):
-    """One phase: nobody can know. Two phases: an error, and nothing of it appears."""
-    db = mortal
-    with db.connect(autocommit=False, options="-c panvel.node_timeout=500ms") as session:
-        session.execute("select remote(1, 'insert into public.t values (1)', 'write')")
-        db.workers[0].server.pause()
-        with pytest.raises(psycopg.errors.TransactionResolutionUnknown):
-            session.commit()
-        db.workers[0].server.resume()
-        session.rollback()
-        wait_until(lambda: is_clean(db))
-        session.execute("select remote_all('{1,2}', 'insert into public.t values (2)', 'write')")
-        db.workers[0].server.pause()
-        with pytest.raises(psycopg.errors.ConnectionFailure):
-            session.commit()
-        db.workers[0].server.resume()
-    wait_until(lambda: db.value("select panvel.recover_transactions()") + is_clean(db) > 0)
-    assert 2 not in keys(db)[0] and 2 not in keys(db)[1]
+def wait_until_resolved(database):
+    """Recovery is the background worker's: within ten seconds of the servers' being back."""
+    records = "select count(*) from panvel.commit_record"
+    wait_until(lambda: is_clean(database) and database.value(records) == 0, 10)
+    assert database.query("select * from panvel.transactions") == []
 
 
 def test_recovery_leaves_a_running_transaction_alone(db):
     holder = hold_between_prepare_and_record(db)
     writer = Background(db, WRITE_EVERYWHERE)
     wait_until(lambda: all_prepared(db))
-    # recover_transactions() takes the records' lock itself; ask for the verdict only
-    assert {state for (state,) in db.query("select state from panvel.transactions")} == {"running"}
+    states = "select state, count(*) from panvel.transactions group by 1"
+    assert db.query(states) == [("running", 3)]
     holder.rollback()
     assert writer.end() is None
     assert keys(db) == [[7], [7], [7]]
+    wait_until_resolved(db)
+
+
+def test_records_go_by_themselves(db):
+    with db.connect() as session:
+        for key in range(20):
+            write(session, [1, 2], key)
+    wait_until_resolved(db)
+
+
+def test_a_backend_killed_between_prepare_and_record(mortal):
+    holder = hold_between_prepare_and_record(mortal)
+    writer = Background(mortal, WRITE_EVERYWHERE)
+    wait_until(lambda: all_prepared(mortal))
+    offset = mortal.server.log_size()
+    os.kill(writer.pid, signal.SIGKILL)
+    assert isinstance(writer.end(), psycopg.OperationalError)
+    holder.close()
+    wait_until_back(mortal.server, offset)
+    wait_until_resolved(mortal)
+    assert keys(mortal) == [[], [], []]
+
+
+def test_a_coordinator_killed_between_prepare_and_record(mortal):
+    holder = hold_between_prepare_and_record(mortal)
+    writer = Background(mortal, WRITE_EVERYWHERE)
+    wait_until(lambda: all_prepared(mortal))
+    mortal.server.kill9()
+    writer.end()
+    holder.close()
+    mortal.server.start()
+    wait_until_resolved(mortal)
+    assert keys(mortal) == [[], [], []]
+
+
+def test_a_coordinator_killed_after_its_commit(mortal):
+    """Waiting for a standby that is not there holds it after the local commit is durable."""
+    mortal.server.configure(synchronous_standby_names="nobody")
+    mortal.server.reload()
+    wait_until(lambda: mortal.value("show synchronous_standby_names") == "nobody")
+    writer = Background(mortal, WRITE_EVERYWHERE)
+    wait_until(lambda: all_prepared(mortal))
+    waits = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and pid = %s"
+    wait_until(lambda: mortal.value(waits, [writer.pid]) == 1)
+    mortal.server.kill9()
+    writer.end()
+    mortal.server.configure(synchronous_standby_names="")
+    mortal.server.start()
+    # A reader waits for recovery rather than miss the commit.
+    count = "select remote(%s, 'select count(*) from public.t')"
+    assert [mortal.value(count, [node]) for node in (1, 2, 3)] == ["1", "1", "1"]
+    wait_until_resolved(mortal)
+
+
+def test_a_worker_killed_before_commit_prepared(mortal):
+    holder = hold_between_prepare_and_record(mortal)
+    writer = Background(mortal, WRITE_EVERYWHERE)
+    wait_until(lambda: all_prepared(mortal))
+    mortal.workers[1].server.kill9()
+    holder.rollback()
+    assert writer.end() is None  # the decision was made: a success
+    states = "select node, state from panvel.transactions"
+    assert mortal.query(states) == [(None, "recorded")]
+    count = "select remote(%s, 'select count(*) from public.t')"
+    with pytest.raises(psycopg.errors.ConnectionFailure):
+        mortal.value(count, [2])
+    assert mortal.value(count, [3]) == "1"
+    mortal.workers[1].server.start()
+    assert mortal.value(count, [2]) == "1"  # as soon as it is back, and never 0
+    wait_until_resolved(mortal)
+    assert keys(mortal) == [[7], [7], [7]]
+
+
+def test_a_worker_killed_before_prepare(mortal):
+    with mortal.connect(autocommit=False) as session:
+        session.execute(WRITE_EVERYWHERE)
+        mortal.workers[1].server.kill9()
+        with pytest.raises(psycopg.errors.ConnectionFailure):
+            session.commit()
+    mortal.workers[1].server.start()
+    wait_until_resolved(mortal)
+    assert keys(mortal) == [[], [], []]
+
+
+def test_a_hung_worker_at_commit(mortal):
+    """One phase: nobody can know. Two phases: an error, and nothing of it appears."""
+    worker = mortal.workers[0].server
+    with mortal.connect(autocommit=False, options="-c panvel.node_timeout=500ms") as session:
+        session.execute("select remote(1, 'insert into public.t values (1)', 'write')")
+        worker.pause()
+        with pytest.raises(psycopg.errors.TransactionResolutionUnknown):
+            session.commit()
+        worker.resume()
+        wait_until(lambda: is_clean(mortal))
+        session.execute("select remote_all('{1,2}', 'insert into public.t values (2)', 'write')")
+        worker.pause()
+        with pytest.raises(psycopg.errors.ConnectionFailure):
+            session.commit()
+        worker.resume()
+    wait_until_resolved(mortal)
+    assert 2 not in keys(mortal)[0] and 2 not in keys(mortal)[1]
 
 
 def test_recovery_reports_a_node_that_is_gone(mortal):
-    db = mortal
-    db.workers[1].server.stop()
-    with db.connect() as session:
+    mortal.workers[1].server.stop()
+    with mortal.connect() as session:
         notices = []
         session.add_notice_handler(lambda notice: notices.append(notice.message_primary))
         assert session.execute("select panvel.recover_transactions()").fetchone()[0] == 0
         assert len(notices) == 1 and "w2" in notices[0]
+
+
+POINTS = [
+    ("before_prepare", "kill", False),
+    ("between_prepares", "kill", False),
+    ("after_prepare", "kill", False),
+    ("after_record", "kill", False),
+    ("after_local_commit", "kill", True),
+    ("between_commit_prepared", "kill", True),
+    ("before_prepare", "error", False),
+    ("between_prepares", "error", False),
+    ("after_prepare", "error", False),
+    ("after_record", "error", False),
+    ("after_local_commit", "error", True),
+]
+
+
+@pytest.mark.parametrize("point, how, committed", POINTS)
+def test_crash_points(mortal, point, how, committed):
+    offset = mortal.server.log_size()
+    with mortal.connect() as session:
+        session.execute(f"set panvel.crash_point = '{point}:{how}'")
+        if how == "kill" or not committed:
+            with pytest.raises(psycopg.Error):
+                session.execute(WRITE_EVERYWHERE)
+        else:
+            session.execute(WRITE_EVERYWHERE)
+    if how == "kill":
+        wait_until_back(mortal.server, offset)
+    count = "select remote(%s, 'select count(*) from public.t')"
+    if committed:
+        assert [mortal.value(count, [node]) for node in (1, 2, 3)] == ["1", "1", "1"]
+    wait_until_resolved(mortal)
+    assert keys(mortal) == ([[7], [7], [7]] if committed else [[], [], []])
