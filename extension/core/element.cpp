@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "extension/core/rabitq.h"
+
 namespace ann {
 namespace {
 
@@ -37,15 +39,15 @@ void place(ElementLayout &l, uint32_t pieces) {
 
 } // namespace
 
-ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, bool codes, uint32_t capacity) {
+ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, uint32_t code_bits, uint32_t capacity) {
     ElementLayout l;
     l.dim = dim;
     l.m = m;
     l.slots = 2 * m;
-    if (codes) {
+    if (code_bits > 0) {
         l.blocks = (l.slots + kNeighborBlock - 1) / kNeighborBlock;
         l.slots = l.blocks * kNeighborBlock;
-        l.code_bytes = (dim + 7) / 8 * kNeighborBlock;
+        l.code_bytes = block_bytes(padded_dim(dim), code_bits);
     }
     place(l, 0);
     cut(l, capacity);

@@ -9,8 +9,8 @@
 //   distances  float per neighbour: the metric's distance from this element
 //   factors    2 floats per neighbour in two arrays, with codes only (rabitq.h)
 //   vector     dim floats
-//   codes      per 32 neighbours their 1-bit codes of (neighbour - element) for FastScan: for
-//              every four dimensions 16 bytes, 32 nibbles; dim rounded up to 8, not to 2^n
+//   codes      per 32 neighbours their codes of (neighbour - element) for FastScan, one or two
+//              bits per dimension (rabitq.h); dim rounded up to 8, not to 2^n
 //
 // Everything up to the vector always lies in the head's slot. An image larger than a page's
 // capacity is cut at the capacity; full pieces have pages of their own, the rest shares pages
@@ -115,7 +115,7 @@ struct ElementLayout {
 
     // `capacity`: bytes a page has for slots. REQUIRES: 1 <= dim <= kMaxDim, 2 <= m <= kMaxM.
     // Without codes there are 2*m neighbours, with codes as many as their blocks hold.
-    static ElementLayout make(uint32_t dim, uint32_t m, bool codes, uint32_t capacity);
+    static ElementLayout make(uint32_t dim, uint32_t m, uint32_t code_bits, uint32_t capacity);
 
     bool spanned() const { return pieces > 0; }
 };

@@ -141,11 +141,35 @@ void GraphBuilder::collect_list(uint32_t node) {
         if (other != node)
             list.emplace_back(distance(node, other), other);
     }
+    if (options_.fill && list.size() < options_.slots)
+        add_two_hops(node, list);
     std::sort(list.begin(), list.end());
     for (uint32_t i = 0; i < list.size(); i++) {
         lists_.of(node)[i] = list[i].second;
         lists_.distances_of(node)[i] = list[i].first;
     }
+}
+
+void GraphBuilder::add_two_hops(uint32_t node, std::vector<std::pair<float, uint32_t>> &list) {
+    std::vector<uint32_t> seen = {node};
+    for (auto &[near, neighbor] : list)
+        seen.push_back(neighbor);
+    size_t own = seen.size();
+    for (size_t i = 1; i < own; i++) {
+        const unsigned *data = impl_->graph.get_linklist0(impl_->internal_of[seen[i]]);
+        uint32_t count = impl_->graph.getListCount(const_cast<unsigned *>(data));
+        for (uint32_t j = 0; j < count; j++)
+            seen.push_back(impl_->entry_of(data[1 + j]));
+    }
+    std::sort(seen.begin() + own, seen.end());
+    seen.erase(std::unique(seen.begin() + own, seen.end()), seen.end());
+    std::vector<std::pair<float, uint32_t>> further;
+    for (size_t i = own; i < seen.size(); i++)
+        if (std::find(seen.begin(), seen.begin() + own, seen[i]) == seen.begin() + own)
+            further.emplace_back(distance(node, seen[i]), seen[i]);
+    size_t wanted = std::min<size_t>(options_.slots - list.size(), further.size());
+    std::partial_sort(further.begin(), further.begin() + wanted, further.end());
+    list.insert(list.end(), further.begin(), further.begin() + wanted);
 }
 
 void GraphBuilder::connect() {

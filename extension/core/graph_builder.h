@@ -15,6 +15,7 @@ struct GraphOptions {
     uint32_t m;
     uint32_t ef_construction;
     uint32_t slots; // level-0 neighbours per node in the result; at least 2 * m
+    bool fill;      // free places go to the nearest neighbours of neighbours
 };
 
 // The phases run in this order: insert (add_all), lists (collect_lists). Each runs on worker
@@ -53,6 +54,7 @@ class GraphBuilder {
     struct Impl;
 
     void collect_list(uint32_t node);
+    void add_two_hops(uint32_t node, std::vector<std::pair<float, uint32_t>> &list);
 
     GraphOptions options_;
     BuildRows &rows_;

@@ -99,4 +99,43 @@ void search_layer(Graph &graph, LayerSearch &search, const Candidate *entries, s
     std::sort(results.begin(), results.end(), nearer);
 }
 
+// What a search by codes learns of an element in one look at it.
+struct Expansion {
+    Candidate element; // with its exact distance
+    uint32_t count;
+    Link links[kMaxSlots]; // some may be empty
+    float estimates[kMaxSlots];
+};
+
+// As search_layer() on level 0, by estimated distances (SymphonyQG, arXiv 2411.12229): what is
+// estimated near is expanded, and only then is its exact distance known. An element may be
+// estimated from several neighbours; the lowest estimate decides when it is expanded. The Graph
+// also gives
+//   bool expand(Link link, Expansion *out)
+template <typename Graph>
+void search_coded(Graph &graph, LayerSearch &search, Expansion *expansion, const Candidate *entries,
+                  size_t entry_count, size_t ef) {
+    search.visited.clear();
+    search.queue.clear();
+    search.results.clear();
+    for (size_t i = 0; i < entry_count; i++)
+        search.push(entries[i]);
+    while (!search.queue.empty()) {
+        Candidate nearest = search.pop();
+        if (search.beyond(nearest.distance, ef))
+            break;
+        if (!search.visited.insert(nearest.link.place()) || !graph.expand(nearest.link, expansion))
+            continue;
+        search.distances++;
+        search.accept(expansion->element, ef);
+        for (uint32_t i = 0; i < expansion->count; i++) {
+            Link link = expansion->links[i];
+            if (!link.empty() && !search.beyond(expansion->estimates[i], ef) &&
+                !search.visited.contains(link.place()))
+                search.push({expansion->estimates[i], false, link});
+        }
+    }
+    std::sort(search.results.begin(), search.results.end(), nearer);
+}
+
 } // namespace ann

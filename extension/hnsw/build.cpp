@@ -2,6 +2,7 @@
 // what does not fit maintenance_work_mem goes the way of single inserts.
 #include "extension/hnsw/build.h"
 
+#include "extension/hnsw/codes.h"
 #include "extension/hnsw/write.h"
 #include "extension/pg/boundary.h"
 
@@ -62,6 +63,7 @@ Meta make_meta(Relation index) {
     meta.m = option_m(index);
     meta.ef_construction = option_ef_construction(index);
     meta.metric = static_cast<uint8>(opclass_metric(index));
+    meta.code_bits = choose_code_bits(static_cast<ann::Metric>(meta.metric), meta.dim, meta.m);
     meta.rotation_seed = pg_prng_uint64(&pg_global_prng_state);
     meta.entry = ann::Link::none();
     meta.entry_level = -1;
@@ -187,8 +189,9 @@ IndexBuildResult *hnsw_build(Relation heap, Relation index, IndexInfo *info) {
     state->index = index;
     state->metric = static_cast<ann::Metric>(meta.metric);
     ann::ElementLayout layout =
-        ann::ElementLayout::make(meta.dim, meta.m, meta.code_bits > 0, kPageCapacity);
-    state->options = {state->metric, meta.dim, meta.m, meta.ef_construction, layout.slots};
+        ann::ElementLayout::make(meta.dim, meta.m, meta.code_bits, kPageCapacity);
+    state->options = {state->metric,        meta.dim,     meta.m,
+                      meta.ef_construction, layout.slots, meta.code_bits > 0};
     state->row_context =
         AllocSetContextCreate(CurrentMemoryContext, "hnsw build row", ALLOCSET_DEFAULT_SIZES);
     double heap_tuples = 0;

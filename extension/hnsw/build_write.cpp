@@ -7,7 +7,7 @@
 //   then        side pages: for each element in order, its upper lists from level 1 up, then its
 //               chain of duplicates
 #include "extension/hnsw/build.h"
-#include "extension/hnsw/page_graph.h"
+#include "extension/hnsw/codes.h"
 #include "extension/hnsw/slot.h"
 
 extern "C" {
@@ -107,6 +107,21 @@ void fill_header(Writer *w, uint32 node) {
     w->next_side += level + duplicate_slots(row);
 }
 
+void fill_codes(Writer *w, uint32 node) {
+    const ann::ElementLayout &l = w->graph->layout;
+    memset(w->image.codes(l, 0), 0, l.size - l.codes_offset);
+    Rotated from(w->graph, w->builder->vector(node));
+    EdgeCode edge;
+    for (uint32 i = 0; i < l.slots; i++) {
+        uint32 neighbor = w->builder->lists().of(node)[i];
+        if (neighbor == ann::kNoNode)
+            continue;
+        Rotated to(w->graph, w->builder->vector(neighbor));
+        encode_edge(w->graph, from, to, &edge);
+        put_edge(w->graph, w->image, i, edge);
+    }
+}
+
 void fill_image(Writer *w, uint32 node) {
     const ann::ElementLayout &l = w->graph->layout;
     ann::NeighborLists &lists = w->builder->lists();
@@ -121,6 +136,8 @@ void fill_image(Writer *w, uint32 node) {
         w->image.set_kept(i, lists.is_kept(node, i));
     }
     memcpy(w->image.vector(l), w->builder->vector(node), l.dim * sizeof(float));
+    if (l.code_bytes > 0)
+        fill_codes(w, node);
 }
 
 void write_whole_elements(Writer *w) {

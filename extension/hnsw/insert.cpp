@@ -20,6 +20,7 @@ struct Insertion {
     int level;
     ann::Arena arena;
     LevelNeighbors neighbors[ann::kMaxLevel + 1];
+    const ann::QueryTable *table; // of the vector, once level 0 was searched by codes
 };
 
 int random_level(uint32 m) {
@@ -63,6 +64,16 @@ void choose_level(Insertion *insertion, int level, const ann::LayerSearch &searc
     memcpy(chosen.list, search.results.begin(), found * sizeof(ann::Candidate));
     chosen.count = choose_neighbors(insertion->graph, insertion->arena, chosen.list, nullptr, found,
                                     insertion->graph->layout.m, false);
+    chosen.filled = chosen.count;
+    if (level > 0 || insertion->graph->meta.code_bits == 0)
+        return;
+    // Codes make looking at a neighbour cheap: free places go to the nearest others.
+    for (const ann::Candidate &other : search.results) {
+        auto same = [&](const ann::Candidate &c) { return c.link == other.link; };
+        if (chosen.filled < insertion->graph->layout.slots &&
+            std::none_of(chosen.list, chosen.list + chosen.count, same))
+            chosen.list[chosen.filled++] = other;
+    }
 }
 
 // Fills insertion->neighbors; false when the row found its place in an element of equal vector.
@@ -80,7 +91,13 @@ bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
     size_t entry_count = 1;
     auto *below = insertion->arena.array<ann::Candidate>(insertion->ef_construction);
     for (; level >= 0; level--) {
-        ann::search_layer(pages, *search, entries, entry_count, insertion->ef_construction, level);
+        if (level == 0)
+            search_level0(&pages, search, insertion->arena, entries, entry_count,
+                          insertion->ef_construction);
+        else
+            ann::search_layer(pages, *search, entries, entry_count, insertion->ef_construction,
+                              level);
+        insertion->table = pages.table;
         if (level == 0 && add_to_duplicate(insertion, *search))
             return false;
         choose_level(insertion, level, *search);
@@ -108,18 +125,18 @@ void set_entry(Insertion *insertion, ann::Link self) {
 // next of the elements that were found.
 void adopt(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
     GraphIndex *graph = insertion->graph;
-    auto keep = [&](ann::Link from, ann::Link to, const float *vector, float distance) {
-        return add_link(graph, from, 0, to, vector, distance, true) == LinkResult::kLinked;
+    auto keep = [&](ann::Link from, const NewElement &to, float distance) {
+        return add_link(graph, from, 0, to, distance, true) == LinkResult::kLinked;
     };
     auto *parent_vector = insertion->arena.array<float>(graph->layout.dim);
     auto *list = insertion->arena.array<NeighborCopy>(1);
     for (size_t i = 0; i < search.results.size(); i++) {
         const ann::Candidate &parent = search.results[i];
-        if (!keep(parent.link, self, insertion->vector, parent.distance))
+        if (!keep(parent.link, {self, insertion->vector, insertion->table}, parent.distance))
             continue;
         // The nearest element is the parent that the new one was written with.
         if (i == 0 || (copy_neighbors(graph, parent.link, 0, list, parent_vector) &&
-                       keep(self, parent.link, parent_vector, parent.distance)))
+                       keep(self, {parent.link, parent_vector, nullptr}, parent.distance)))
             return;
     }
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
@@ -133,7 +150,8 @@ void link_back(Insertion *insertion, ann::Link self, const ann::LayerSearch &sea
     for (int level = Min(insertion->level, graph->meta.entry_level); level >= 0; level--) {
         const LevelNeighbors &neighbors = insertion->neighbors[level];
         for (uint32 i = 0; i < neighbors.count; i++)
-            add_link(graph, neighbors.list[i].link, level, self, insertion->vector,
+            add_link(graph, neighbors.list[i].link, level,
+                     {self, insertion->vector, level == 0 ? insertion->table : nullptr},
                      neighbors.list[i].distance, false);
     }
 }

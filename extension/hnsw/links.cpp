@@ -1,4 +1,5 @@
 // Adding a link to an element that others may be changing: read, decide, lock, check, write.
+#include "extension/hnsw/codes.h"
 #include "extension/hnsw/slot.h"
 #include "extension/hnsw/write.h"
 
@@ -7,28 +8,38 @@ namespace {
 
 constexpr int kNowhere = -1;
 
-// The place for a link at `distance` from its element, in a list that has none free: instead of a
-// neighbour that the new one covers, or the farthest; kNowhere when a neighbour covers the new
-// one. `keep`: find a place in any case.
-int choose_place(GraphIndex *graph, const NeighborCopy &list, const float *vector, float distance,
-                 bool keep) {
-    PageGraph from_new{graph, vector};
-    int covered_place = kNowhere, farthest_place = kNowhere;
+// The new element's distance from every neighbour in the list: read, or estimated by their codes
+// in `to`'s own page. A neighbour that is gone is infinitely far.
+void distances_from_new(GraphIndex *graph, ann::Link to, const NeighborCopy &list,
+                        const NewElement &element, float *out) {
+    PageGraph from_new{graph, element.vector, element.table};
+    ann::Expansion expansion;
+    if (element.table != nullptr && list.capacity == graph->layout.slots &&
+        from_new.expand(to, &expansion)) {
+        memcpy(out, expansion.estimates, list.capacity * sizeof(float));
+        return;
+    }
     for (uint32 i = 0; i < list.capacity; i++) {
         ann::Candidate neighbor;
-        bool gone = !from_new.distance(list.links[i], &neighbor);
-        if (gone && !list.is_kept(i))
-            return i;
-        if (gone)
-            continue;
-        if (!keep && list.distances[i] < distance && neighbor.distance < distance)
+        bool there = from_new.distance(list.links[i], &neighbor);
+        out[i] = there ? neighbor.distance : std::numeric_limits<float>::infinity();
+    }
+}
+
+// The place for a link at `distance` from its element, in a list that has none free: instead of a
+// neighbour that the new one covers, or the farthest; kNowhere when a neighbour covers the new
+// one. `from_new`: the new one's distances from the neighbours. `keep`: find a place in any case.
+int choose_place(const NeighborCopy &list, const float *from_new, float distance, bool keep) {
+    int covered_place = kNowhere, farthest_place = kNowhere;
+    for (uint32 i = 0; i < list.capacity; i++) {
+        if (!keep && list.distances[i] < distance && from_new[i] < distance)
             return kNowhere;
         if (list.is_kept(i))
             continue;
         auto farther = [&](int place) {
             return place == kNowhere || list.distances[i] > list.distances[place];
         };
-        if (neighbor.distance < list.distances[i] && list.distances[i] > distance &&
+        if (from_new[i] < list.distances[i] && list.distances[i] > distance &&
             farther(covered_place))
             covered_place = i;
         if (farther(farthest_place))
@@ -50,6 +61,7 @@ int find_link(const NeighborCopy &list, ann::Link link) {
 
 struct NewLink {
     ann::Link link;
+    const float *vector;
     float distance;
     bool keep;
 };
@@ -65,8 +77,14 @@ bool store_level0(GraphIndex *graph, ann::Link to, int place, ann::Link expected
     bool allowed =
         before.links(l)[place] == expected && (!before.kept(place) || expected == link.link);
     if (allowed) {
+        EdgeCode edge;
+        if (l.code_bytes > 0)
+            encode_edge(graph, Rotated(graph, before.vector(l)), Rotated(graph, link.vector),
+                        &edge);
         GenericXLogState *state = GenericXLogStart(graph->relation);
         ann::ElementImage image{edit_slot(graph, state, element.buffer, kElementPage, to.slot)};
+        if (l.code_bytes > 0)
+            put_edge(graph, image, place, edge);
         image.links(l)[place] = link.link;
         image.distances(l)[place] = link.distance;
         image.set_kept(place, link.keep || image.kept(place));
@@ -131,9 +149,36 @@ bool replace_upper(GraphIndex *graph, ann::Link link, int level, const NeighborC
     return same;
 }
 
+struct PlacedEdge {
+    uint32 place;
+    EdgeCode edge;
+};
+
+// Encodes the neighbours that are new in `after`; returns how many. `out` is palloc'd.
+uint32 encode_changes(GraphIndex *graph, ann::Link link, const NeighborCopy &before,
+                      const NeighborCopy &after, PlacedEdge **out) {
+    OpenElement element;
+    if (graph->layout.code_bytes == 0 ||
+        !open_element(graph, link, BUFFER_LOCK_SHARE, Parts::kVector, &element))
+        return 0;
+    Rotated from(graph, element.image.vector(graph->layout));
+    close_element(element);
+    *out = static_cast<PlacedEdge *>(palloc(after.capacity * sizeof(PlacedEdge)));
+    uint32 count = 0;
+    for (uint32 i = 0; i < after.capacity; i++) {
+        if (after.links[i].empty() || after.links[i] == before.links[i])
+            continue;
+        (*out)[count].place = i;
+        encode_link(graph, from, after.links[i], &(*out)[count++].edge);
+    }
+    return count;
+}
+
 bool replace_level0(GraphIndex *graph, ann::Link link, const NeighborCopy &before,
                     const NeighborCopy &after) {
     const ann::ElementLayout &l = graph->layout;
+    PlacedEdge *edges = nullptr;
+    uint32 edge_count = encode_changes(graph, link, before, after, &edges);
     OpenElement element;
     if (!open_element(graph, link, BUFFER_LOCK_EXCLUSIVE, Parts::kHead, &element))
         return true;
@@ -147,6 +192,8 @@ bool replace_level0(GraphIndex *graph, ann::Link link, const NeighborCopy &befor
         memcpy(image.links(l), after.links, bytes);
         memcpy(image.distances(l), after.distances, l.slots * sizeof(float));
         memcpy(image.header().kept, after.kept, sizeof(after.kept));
+        for (uint32 i = 0; i < edge_count; i++)
+            put_edge(graph, image, edges[i].place, edges[i].edge);
         GenericXLogFinish(state);
     }
     close_element(element);
@@ -165,8 +212,9 @@ constexpr int kTries = 8;
 
 } // namespace
 
-LinkResult add_link(GraphIndex *graph, ann::Link to, int level, ann::Link link, const float *vector,
+LinkResult add_link(GraphIndex *graph, ann::Link to, int level, const NewElement &element,
                     float distance, bool keep) {
+    ann::Link link = element.link;
     NeighborCopy list;
     for (int tries = 0; keep || tries < kTries; tries++) {
         CHECK_FOR_INTERRUPTS();
@@ -177,11 +225,15 @@ LinkResult add_link(GraphIndex *graph, ann::Link to, int level, ann::Link link, 
             return LinkResult::kLinked;
         if (place == kNowhere)
             place = find_link(list, ann::Link::none());
-        if (place == kNowhere)
-            place = choose_place(graph, list, vector, distance, keep);
+        if (place == kNowhere) {
+            float from_new[ann::kMaxSlots];
+            distances_from_new(graph, to, list, element, from_new);
+            place = choose_place(list, from_new, distance, keep);
+        }
         if (place == kNowhere)
             return keep ? LinkResult::kNoRoom : LinkResult::kDeclined;
-        if (store(graph, to, level, place, list.links[place], {link, distance, keep}))
+        if (store(graph, to, level, place, list.links[place],
+                  {link, element.vector, distance, keep}))
             return LinkResult::kLinked;
     }
     return LinkResult::kDeclined;

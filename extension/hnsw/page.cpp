@@ -15,7 +15,7 @@ void check_meta(Relation index, const Meta &meta) {
                                RelationGetRelationName(index), meta.version, kFormatVersion),
                         errhint("REINDEX makes it one of this version.")));
     if (meta.dim < 1 || meta.dim > ann::kMaxDim || meta.m < 2 || meta.m > ann::kMaxM ||
-        meta.metric > static_cast<uint8>(ann::Metric::kL1) || meta.code_bits > 1 ||
+        meta.metric > static_cast<uint8>(ann::Metric::kL1) || meta.code_bits > 2 ||
         meta.entry_level < -1 || meta.entry_level > ann::kMaxLevel)
         report_corruption(index, kMetaBlock, "impossible values in the metapage");
 }
@@ -99,9 +99,11 @@ GraphIndex *open_graph(Relation index) {
     auto *graph = static_cast<GraphIndex *>(palloc0(sizeof(GraphIndex)));
     graph->relation = index;
     copy_meta(graph);
-    graph->layout = ann::ElementLayout::make(graph->meta.dim, graph->meta.m,
-                                             graph->meta.code_bits > 0, kPageCapacity);
+    graph->layout = ann::ElementLayout::make(graph->meta.dim, graph->meta.m, graph->meta.code_bits,
+                                             kPageCapacity);
     graph->metric = static_cast<ann::Metric>(graph->meta.metric);
+    if (graph->meta.code_bits > 0 && graph->layout.spanned())
+        report_corruption(index, kMetaBlock, "codes of elements that are too large for them");
     graph->known_blocks = RelationGetNumberOfBlocks(index);
     if (graph->layout.spanned())
         graph->gathered = static_cast<uint8 *>(palloc(graph->layout.size));

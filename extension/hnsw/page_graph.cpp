@@ -1,6 +1,7 @@
 #include "extension/hnsw/page_graph.h"
 
 #include "extension/core/neighbor_selection.h"
+#include "extension/hnsw/codes.h"
 
 namespace vec {
 
@@ -29,6 +30,41 @@ uint32_t PageGraph::neighbors(ann::Link link, int level, ann::Link *out) {
         if (!list.links[i].empty())
             out[count++] = list.links[i];
     return count;
+}
+
+bool PageGraph::expand(ann::Link link, ann::Expansion *out) {
+    CHECK_FOR_INTERRUPTS();
+    const ann::ElementLayout &l = graph->layout;
+    OpenElement element;
+    if (!open_element(graph, link, BUFFER_LOCK_SHARE, Parts::kAll, &element))
+        return false;
+    float distance = graph->distance(query, element.image.vector(l));
+    if (std::isnan(distance))
+        distance = std::numeric_limits<float>::infinity();
+    out->element = {distance, element.live(), link};
+    out->count = l.slots;
+    memcpy(out->links, element.image.links(l), l.slots * sizeof(ann::Link));
+    estimate_neighbors(graph, *table, element.image, distance, out->estimates);
+    close_element(element);
+    for (uint32 i = 0; i < l.slots; i++)
+        if (std::isnan(out->estimates[i]))
+            out->estimates[i] = distance;
+    return true;
+}
+
+void search_level0(PageGraph *pages, ann::LayerSearch *search, ann::Arena arena,
+                   const ann::Candidate *entries, size_t entry_count, size_t ef) {
+    if (pages->graph->meta.code_bits == 0 || pages->query == nullptr) {
+        ann::search_layer(*pages, *search, entries, entry_count, ef, 0);
+        return;
+    }
+    pages->table = make_query_table(pages->graph, pages->query);
+    auto *expansion = arena.array<ann::Expansion>(1);
+    // Estimates err: a wider search makes up for what they make it miss.
+    size_t width = ef + ef / 4 + 8;
+    ann::search_coded(*pages, *search, expansion, entries, entry_count, width);
+    search->results.truncate(std::min(search->results.size(), ef));
+    arena.release(arena.owner, expansion);
 }
 
 bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry) {

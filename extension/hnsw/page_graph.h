@@ -2,6 +2,7 @@
 #pragma once
 
 #include "extension/core/graph_search.h"
+#include "extension/core/rabitq.h"
 #include "extension/hnsw/page.h"
 
 namespace vec {
@@ -18,11 +19,17 @@ struct NeighborCopy {
 
 struct PageGraph {
     GraphIndex *graph;
-    const float *query; // NULL: every distance is 0
+    const float *query;                     // NULL: every distance is 0
+    const ann::QueryTable *table = nullptr; // of the query; needed for expand() only
 
     bool distance(ann::Link link, ann::Candidate *out);
     uint32_t neighbors(ann::Link link, int level, ann::Link *out);
+    bool expand(ann::Link link, ann::Expansion *out);
 };
+
+// The `ef` elements nearest to the query, by codes if the index has them, in search->results.
+void search_level0(PageGraph *pages, ann::LayerSearch *search, ann::Arena arena,
+                   const ann::Candidate *entries, size_t entry_count, size_t ef);
 
 // The element that a search of `page_graph` enters by; false when the index is empty.
 bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry);

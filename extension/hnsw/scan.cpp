@@ -50,7 +50,7 @@ void run_search(IndexScanDesc scan, ScanState *state) {
     if (entry_candidate(&pages, &entry)) {
         for (int level = state->graph->meta.entry_level; level > 0; level--)
             entry = ann::descend(pages, entry, level);
-        ann::search_layer(pages, *state->search, &entry, 1, hnsw_ef_search, 0);
+        search_level0(&pages, state->search, arena, &entry, 1, hnsw_ef_search);
     }
     UnlockPage(scan->indexRelation, kScanFence, ShareLock);
     MemoryContextSwitchTo(before);

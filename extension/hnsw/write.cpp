@@ -1,5 +1,6 @@
 #include "extension/hnsw/write.h"
 
+#include "extension/hnsw/codes.h"
 #include "extension/hnsw/slot.h"
 
 namespace vec {
@@ -69,13 +70,22 @@ void fill_image(GraphIndex *graph, const ann::ElementImage &image, const float *
     image.clear(l, 0, ann::SlotState::kLive, static_cast<uint8>(level));
     image.header().tid_count = 1;
     image.header().tids[0] = tid;
-    for (uint32 i = 0; i < neighbors.count; i++) {
+    for (uint32 i = 0; i < neighbors.filled; i++) {
         image.links(l)[i] = neighbors.list[i].link;
         image.distances(l)[i] = neighbors.list[i].distance;
     }
     if (parent >= 0)
         image.set_kept(parent, true);
     memcpy(image.vector(l), vector, l.dim * sizeof(float));
+    if (l.code_bytes == 0)
+        return;
+    memset(image.codes(l, 0), 0, l.size - l.codes_offset);
+    Rotated from(graph, vector);
+    EdgeCode edge;
+    for (uint32 i = 0; i < neighbors.filled; i++) {
+        encode_link(graph, from, neighbors.list[i].link, &edge);
+        put_edge(graph, image, i, edge);
+    }
 }
 
 ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {

@@ -5,10 +5,11 @@
 
 namespace vec {
 
-// The neighbours of a new element on each of its levels.
+// The neighbours of a new element on one of its levels.
 struct LevelNeighbors {
     ann::Candidate *list;
-    uint32 count;
+    uint32 count;  // chosen ones, which come first
+    uint32 filled; // with those that fill free places
 };
 
 // Writes an element with these neighbours (levels + 1 lists, nearest first) and one row. The link
@@ -18,9 +19,17 @@ ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, in
 
 enum class LinkResult { kLinked, kDeclined, kNoRoom };
 
-// Adds `link` (its vector, its distance from `to`) to the list of `to` on `level`, if it is a
-// good neighbour there; with `keep` in any case, as a kept link, where there is room for one.
-LinkResult add_link(GraphIndex *graph, ann::Link to, int level, ann::Link link, const float *vector,
+// An element that others are to link to. `table`: of its vector, where neighbours' distances from
+// it may be estimated by codes; may be NULL.
+struct NewElement {
+    ann::Link link;
+    const float *vector;
+    const ann::QueryTable *table;
+};
+
+// Adds a link to the new element, at `distance`, to the list of `to` on `level`, if it is a good
+// neighbour there; with `keep` in any case, as a kept link, where there is room for one.
+LinkResult add_link(GraphIndex *graph, ann::Link to, int level, const NewElement &element,
                     float distance, bool keep);
 
 // Replaces the element's list on `level`; false when it is not `before` any more. True also when

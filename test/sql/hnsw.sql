@@ -1,6 +1,6 @@
 -- hnsw: the SQL surface, options, what is indexed, recall of build, insert and vacuum.
 begin;
-select plan(58);
+select plan(70);
 set local enable_seqscan = off;
 set local client_min_messages = warning;
 
@@ -131,6 +131,51 @@ insert into points (embedding) select random_vector(24, i) from generate_series(
 select cmp_ok(recall('<->'), '>=', 0.95::float, 'recall of inserts, L2');
 select is_empty($$select * from hnsw_index_check('points_hnsw')$$);
 select is((select rows::int from hnsw_index_info('points_hnsw')), 1500);
+
+-- ---------------------------------------------------------------- codes
+-- From 64 dimensions on neighbours are judged by codes: two bits a dimension, one where two do not fit.
+drop index points_hnsw;
+create table coded (id serial, embedding vector(96));
+create function coded_recall(operator text) returns float language sql as $$
+    select avg(share) from (
+        select (select count(*) / 10.0 from unnest(ids(q.query, true)) e where e = any (ids(q.query, false))) share
+        from (select format('select id from coded order by embedding %s %L limit 10', operator,
+                            array_prepend(2 * random()::real, random_vector(95, i))::vector) query
+              from generate_series(1, 20) i) q) r $$;
+insert into coded (embedding) select array_prepend(2 * random()::real, random_vector(95, i)) from generate_series(1, 1000) i;
+set local hnsw.ef_search = 100;
+create index coded_hnsw on coded using hnsw (embedding vector_l2_ops);
+select is((select code_bits from hnsw_index_info('coded_hnsw')), 2);
+select cmp_ok(coded_recall('<->'), '>=', 0.95::float, 'recall by codes, build, L2');
+select is_empty($$select * from hnsw_index_check('coded_hnsw')$$);
+truncate coded;
+insert into coded (embedding) select array_prepend(2 * random()::real, random_vector(95, i)) from generate_series(1, 1000) i;
+select cmp_ok(coded_recall('<->'), '>=', 0.95::float, 'recall by codes, inserts, L2');
+select is_empty($$select * from hnsw_index_check('coded_hnsw')$$);
+drop index coded_hnsw;
+create index coded_hnsw on coded using hnsw (embedding vector_cosine_ops);
+select cmp_ok(coded_recall('<=>'), '>=', 0.95::float, 'recall by codes, cosine');
+drop index coded_hnsw;
+create index coded_hnsw on coded using hnsw (embedding vector_ip_ops);
+select cmp_ok(coded_recall('<#>'), '>=', 0.9::float, 'recall by codes, inner product');
+set local vector.simd = 'portable';
+select cmp_ok(coded_recall('<#>'), '>=', 0.9::float, 'recall by codes, portable kernels');
+set local vector.simd = 'auto';
+drop index coded_hnsw;
+create index coded_hnsw on coded using hnsw (embedding vector_l1_ops);
+select is((select code_bits from hnsw_index_info('coded_hnsw')), 0, 'no codes for L1');
+create table coded784 (embedding vector(784));
+create index coded784_hnsw on coded784 using hnsw (embedding vector_l2_ops);
+select is((select code_bits from hnsw_index_info('coded784_hnsw')), 1);
+insert into coded784 select random_vector(784, i) from generate_series(1, 20) i;
+select is((select pages::int from hnsw_index_info('coded784_hnsw')), 22,
+    'an element of 784 dimensions with codes is a page; metapage and upper lists are two more')
+    from (select levels from hnsw_index_info('coded784_hnsw') where levels > 1) l
+union all select pass('no upper lists') where (select levels from hnsw_index_info('coded784_hnsw')) <= 1;
+create table coded1000 (embedding vector(1000));
+create index coded1000_hnsw on coded1000 using hnsw (embedding vector_l2_ops);
+select is((select code_bits from hnsw_index_info('coded1000_hnsw')), 0, 'no codes where they do not fit a page');
+create index points_hnsw on points using hnsw (embedding vector_l2_ops);
 
 -- ---------------------------------------------------------------- the planner's choice
 analyze points;

@@ -10,7 +10,7 @@ import pytest
 
 from panvel_test import wait_until
 
-DIM = 16
+DIM = 64
 
 
 def vector(seed):

@@ -6,7 +6,7 @@ import threading
 import psycopg
 import pytest
 
-DIM = 8
+DIM = 64
 CONF = {"wal_consistency_checking": "generic", "shared_buffers": "32MB"}
 
 
@@ -117,7 +117,7 @@ def test_standby_answers_equally(make_server):
 def test_unlogged_after_power_loss(make_server):
     server = make_server()
     server.execute("create extension vector")
-    server.execute("create unlogged table items (id int, embedding vector(8))")
+    server.execute(f"create unlogged table items (id int, embedding vector({DIM}))")
     server.execute("create index items_hnsw on items using hnsw (embedding vector_l2_ops)")
     server.execute(f"insert into items values (1, '{vector(1)}')")
     server.kill9()

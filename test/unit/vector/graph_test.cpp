@@ -89,7 +89,7 @@ TEST(KeySet, HoldsWhatWasInserted) {
 }
 
 TEST(ElementLayout, ElementOf784DimensionsWithCodesFitsOnePage) {
-    ElementLayout l = ElementLayout::make(784, 16, true, 8152);
+    ElementLayout l = ElementLayout::make(784, 16, 1, 8152);
     EXPECT_EQ(l.slots, 32u);
     EXPECT_FALSE(l.spanned());
     EXPECT_LE(l.size, 8152u);
@@ -98,7 +98,7 @@ TEST(ElementLayout, ElementOf784DimensionsWithCodesFitsOnePage) {
 TEST(ElementLayout, PartsFollowEachOtherForEveryShape) {
     for (uint32_t m : {2u, 3u, 16u, 33u, 100u})
         for (uint32_t dim : {1u, 7u, 784u, 941u, 1024u, 1536u, 3000u, 16000u})
-            for (bool codes : {false, true}) {
+            for (uint32_t codes : {0, 1, 2}) {
                 ElementLayout l = ElementLayout::make(dim, m, codes, 8152);
                 ASSERT_GE(l.slots, 2 * m);
                 ASSERT_LE(l.slots, kMaxSlots);
@@ -200,7 +200,7 @@ TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
     BuildRows rows(kDim);
     for (uint32_t i = 0; i < kNodes; i++)
         rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
-    GraphBuilder builder({Metric::kL2, kDim, 16, 100, 32}, rows);
+    GraphBuilder builder({Metric::kL2, kDim, 16, 100, 32, true}, rows);
     build(builder, GetParam());
     ASSERT_EQ(builder.size(), kNodes);
     TestArena memory;
