@@ -89,14 +89,11 @@ QueryTable make_table(const float *query, uint32_t padded, uint32_t bits, uint8_
         std::memset(sums, 0, table_bytes(padded)); // all estimates: the constants alone
         return table;
     }
-    float minima = set.fill_table(query, padded, inverse_step, sums);
-    float total = 0;
-    for (uint32_t i = 0; i < padded; i++)
-        total += query[i];
+    TableSums table_sums = set.fill_table(query, padded, inverse_step, sums);
     // A plane's signed sum is twice that of the dimensions whose bit is set, less that of all.
     float planes = bits == 2 ? 3 : 1;
     table.scale = 2 * step;
-    table.offset = planes * (2 * step * minima - total);
+    table.offset = planes * (2 * step * table_sums.minima - table_sums.total);
     return table;
 }
 

@@ -139,9 +139,19 @@ CODE_INLINE void hadamard(float *x, uint32_t size) {
 }
 
 // Sums and differences of the halves: rotations by 45 degrees, not scaled. `half` is a multiple
-// of four.
+// of four; where it is one of eight, loads are as wide as the stores before them.
 CODE_INLINE void kac_step(float *x, uint32_t half) {
     typedef float Float4 __attribute__((vector_size(16)));
+    if (half % kLanes == 0) {
+        for (uint32_t i = 0; i < half; i += kLanes) {
+            Float8 a, b;
+            load(a, x + i);
+            load(b, x + half + i);
+            store(x + i, a + b);
+            store(x + half + i, a - b);
+        }
+        return;
+    }
     for (uint32_t i = 0; i < half; i += 4) {
         Float4 a, b;
         std::memcpy(&a, x + i, sizeof(a));
@@ -236,59 +246,75 @@ CODE_TARGET EdgeSums encode_body(const float *u, const float *v, uint32_t padded
 // ------------------------------------------------------------------ query tables
 
 CODE_TARGET float table_range_body(const float *query, uint32_t padded) {
-    float range = 0;
+    Float8 range = {};
     for (uint32_t i = 0; i < padded; i += kLanes) {
         Float8 v;
         load(v, query + i);
         absolute(v);
-        float low = (v[0] + v[1]) + (v[2] + v[3]);
-        float high = (v[4] + v[5]) + (v[6] + v[7]);
-        range = low > range ? low : range;
-        range = high > range ? high : range;
+        v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+        v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+        Int8 wider = v > range;
+        range = reinterpret_cast<Float8>((reinterpret_cast<Int8>(v) & wider) |
+                                         (reinterpret_cast<Int8>(range) & ~wider));
     }
-    return range;
+    return range[0] > range[4] ? range[0] : range[4];
 }
 
 CODE_INLINE void masked(Float8 &v, float value, const Int8 &mask) {
-    Float8 all = {};
-    all += value;
+    Float8 all = {value, value, value, value, value, value, value, value};
     v = reinterpret_cast<Float8>(reinterpret_cast<Int8>(all) & mask);
 }
 
-CODE_TARGET float fill_table_body(const float *query, uint32_t padded, float inverse_step,
-                                  uint8_t *sums) {
+// Sixteen integers from 0 to 255 as bytes.
+CODE_INLINE void store_bytes(uint8_t *out, const Int8 &low, const Int8 &high) {
+#if defined(__SSE2__)
+    __m128i part[4];
+    std::memcpy(part, &low, sizeof(low));
+    std::memcpy(part + 2, &high, sizeof(high));
+    __m128i bytes =
+        _mm_packus_epi16(_mm_packs_epi32(part[0], part[1]), _mm_packs_epi32(part[2], part[3]));
+    std::memcpy(out, &bytes, sizeof(bytes));
+#else
+    for (uint32_t i = 0; i < kLanes; i++) {
+        out[i] = static_cast<uint8_t>(low[i]);
+        out[kLanes + i] = static_cast<uint8_t>(high[i]);
+    }
+#endif
+}
+
+CODE_TARGET TableSums fill_table_body(const float *query, uint32_t padded, float inverse_step,
+                                      uint8_t *sums) {
     constexpr Int8 kBit0 = {0, -1, 0, -1, 0, -1, 0, -1};
     constexpr Int8 kBit1 = {0, 0, -1, -1, 0, 0, -1, -1};
     constexpr Int8 kBit2 = {0, 0, 0, 0, -1, -1, -1, -1};
     // Added to a small number it leaves its nearest integer in the low bits.
     constexpr float kRound = 12582912;
-    typedef uint8_t Byte8 __attribute__((vector_size(8)));
-    float minima = 0;
-    for (uint32_t group = 0; group < padded / 4; group++) {
-        float q[4], least = 0;
-        for (int k = 0; k < 4; k++) {
-            q[k] = query[group * 4 + k] * inverse_step;
-            least += q[k] < 0 ? q[k] : 0;
+    Float8 minima = {}, total = {};
+    for (uint32_t i = 0; i < padded; i += kLanes, sums += 32) {
+        Float8 q, below;
+        load(q, query + i);
+        total += q;
+        q *= inverse_step;
+        Int8 negative = q < 0;
+        below = reinterpret_cast<Float8>(reinterpret_cast<Int8>(q) & negative);
+        minima += below;
+        for (uint32_t k = 0; k < kLanes; k += 4) {
+            float least = (below[k] + below[k + 1]) + (below[k + 2] + below[k + 3]);
+            Float8 low, term;
+            masked(low, q[k], kBit0);
+            masked(term, q[k + 1], kBit1);
+            low += term;
+            masked(term, q[k + 2], kBit2);
+            low += term;
+            low -= least;
+            Float8 high = low + q[k + 3];
+            low += kRound;
+            high += kRound;
+            store_bytes(sums + k * 4, reinterpret_cast<Int8>(low) & 0xFF,
+                        reinterpret_cast<Int8>(high) & 0xFF);
         }
-        minima += least;
-        Float8 low, term;
-        masked(low, q[0], kBit0);
-        masked(term, q[1], kBit1);
-        low += term;
-        masked(term, q[2], kBit2);
-        low += term;
-        low -= least;
-        Float8 high = low + q[3];
-        low += kRound;
-        high += kRound;
-        Int8 low_bits = reinterpret_cast<Int8>(low) & 0xFF;
-        Int8 high_bits = reinterpret_cast<Int8>(high) & 0xFF;
-        Byte8 bytes = __builtin_convertvector(low_bits, Byte8);
-        std::memcpy(sums + group * 16, &bytes, sizeof(bytes));
-        bytes = __builtin_convertvector(high_bits, Byte8);
-        std::memcpy(sums + group * 16 + 8, &bytes, sizeof(bytes));
     }
-    return minima;
+    return {sum(minima), sum(total)};
 }
 
 } // namespace

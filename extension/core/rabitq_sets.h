@@ -13,14 +13,18 @@ struct EdgeSums {
     float edge_edge;  // <r, r>
 };
 
+struct TableSums {
+    float minima; // of the table's groups
+    float total;  // of q
+};
+
 struct CodeKernels {
     void (*rotate)(uint64_t seed, const float *x, uint32_t dim, float *out);
     EdgeSums (*encode)(const float *u, const float *v, uint32_t padded, uint32_t bits,
                        uint8_t *code);
-    // The greatest sum |q| of four dimensions; then the table of q * inverse_step, returning the
-    // sum of its groups' minima.
+    // The greatest sum |q| of four dimensions; then the table of q * inverse_step.
     float (*table_range)(const float *query, uint32_t padded);
-    float (*fill_table)(const float *query, uint32_t padded, float inverse_step, uint8_t *sums);
+    TableSums (*fill_table)(const float *query, uint32_t padded, float inverse_step, uint8_t *sums);
     // Adds up a plane's 32 codes: groups = padded / 4, even.
     void (*scan)(const uint8_t *codes, const uint8_t *table, uint32_t groups, uint32_t *sums);
 };
