@@ -36,6 +36,8 @@ NodeRequest *send_to_node(const ClusterNode *node, const RemoteStatement *statem
     {
         MemoryContextSwitchTo(context);
         sent->error = CopyErrorData();
+        if (sent->error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+            PG_RE_THROW();
         FlushErrorState();
     }
     PG_END_TRY();

@@ -4,6 +4,7 @@
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
+#include "extension/pg/boundary.h"
 
 extern "C" {
 #include "access/genam.h"
@@ -40,8 +41,13 @@ void forget_all() {
     noted = nullptr;
 }
 
-void transaction_ended(XactEvent event, void *) {
-    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+// A drop that no utility statement made (by an extension's own code) is worked off at the latest
+// possible time. Callbacks run in the reverse order of their registration: this one comes before
+// the distributed transaction's, which then commits it.
+void transaction_ends(XactEvent event, void *) {
+    if (event == XACT_EVENT_PRE_COMMIT)
+        pg::entry(flush_drops);
+    else if (event == XACT_EVENT_ABORT)
         forget_all();
 }
 
@@ -203,7 +209,7 @@ void flush_drops() {
 }
 
 void init_drops() {
-    RegisterXactCallback(transaction_ended, nullptr);
+    RegisterXactCallback(transaction_ends, nullptr);
     RegisterSubXactCallback(subtransaction_ended, nullptr);
 }
 

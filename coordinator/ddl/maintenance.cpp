@@ -54,7 +54,7 @@ void truncate_shards(List *tables) {
     }
     batch_finish(&batch);
     foreach (cell, tables)
-        set_estimates(static_cast<const DistributedTable *>(lfirst(cell))->relid, 0, 0);
+        set_estimates(static_cast<const DistributedTable *>(lfirst(cell))->relid, -1, 0);
 }
 
 // ---------------------------------------------------------------- VACUUM and ANALYZE

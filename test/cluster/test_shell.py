@@ -125,4 +125,4 @@ def test_sizes_reach_the_planner(items):
     items.execute("vacuum analyze items")
     assert planned_rows("select * from items") == 100
     items.execute("truncate items")
-    assert planned_rows("select * from items") <= 10
+    assert items.value("select row_estimate from panvel.distributed_table") == -1  # unknown, as after CREATE TABLE
