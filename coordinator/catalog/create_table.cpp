@@ -238,6 +238,39 @@ void check_roles(const DistributedTable *table, Relation relation) {
     }
 }
 
+// Schemas of that name can only be left over from another coordinator: say so.
+void check_schemas(const DistributedTable *table) {
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfoString(&sql, "SELECT nspname FROM pg_catalog.pg_namespace "
+                                 "WHERE nspname::pg_catalog.text IN (");
+    for (int i = 0; i < table->shard_count; i++)
+        appendStringInfo(&sql, "%s'%s'", i > 0 ? ", " : "", table->shards[i].schema);
+    appendStringInfoString(&sql, ") LIMIT 1");
+    RemoteStatement statement = {};
+    statement.sql = sql.data;
+    statement.effect = Effect::kReadOnce;
+
+    List *requests = nullptr;
+    ListCell *cell;
+    foreach (cell, nodes_of_table(table))
+        requests = lappend(requests, remote_send(lfirst_int(cell), &statement));
+    foreach (cell, requests) {
+        auto *request = static_cast<RemoteRequest *>(lfirst(cell));
+        PGresult *found = remote_wait(request);
+        if (PQntuples(found) > 0)
+            ereport(ERROR,
+                    (errcode(ERRCODE_DUPLICATE_SCHEMA),
+                     errmsg("schema \"%s\" already exists on node \"%s\"", PQgetvalue(found, 0, 0),
+                            get_node(remote_node(request))->name),
+                     errdetail("It is left over from a coordinator that used this database "
+                               "before."),
+                     errhint("Drop the schemas called panvel_s... there if nobody needs their "
+                             "tables, or add another database as the node.")));
+        remote_release(request);
+    }
+}
+
 // Sends `commands(schema)`, a List of char *, for every placement.
 template <typename Commands>
 void run_on_placements(const DistributedTable *table, Commands &&commands) {
@@ -352,6 +385,8 @@ void create_distributed_table(const Request *request) {
 
     const DistributedTable *table = get_distributed_table(request->relid);
     check_roles(table, relation);
+    if (new_group)
+        check_schemas(table);
     int level = enter_qualified_names();
     create_shards(table, relation, new_group);
     auto rows = static_cast<double>(move_rows(table, relation));

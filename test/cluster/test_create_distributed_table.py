@@ -291,6 +291,17 @@ def test_distributed_twice(cluster, error_of):
     assert error.sqlstate == "55000" and "already distributed" in str(error)
 
 
+def test_shards_of_a_former_coordinator(cluster, error_of):
+    cluster.execute("create table t (id int)")
+    cluster.workers[1].execute("create schema panvel_s2")
+    error = error_of(cluster.execute, "select panvel.create_distributed_table('t', 'id')")
+    assert error.sqlstate == "42P06" and 'schema "panvel_s2" already exists on node "w2"' in str(error)
+    assert "Drop the schemas" in error.diag.message_hint
+    cluster.workers[1].execute("drop schema panvel_s2")
+    no_trace_on_workers(cluster)
+    cluster.execute("select panvel.create_distributed_table('t', 'id')")
+
+
 def test_without_nodes(shared_cluster, database_names, error_of):
     database = shared_cluster.coordinator.database(next(database_names))
     try:
