@@ -84,6 +84,9 @@ std::span<Bridge> bridges_of(VacuumState *vacuum, ann::Link link) {
 }
 
 // ---------------------------------------------------------------- lists
+// Of the neighbours' neighbours, so many of the nearest are considered.
+constexpr uint32 kMaxNewCandidates = 64;
+
 // A list being repaired.
 struct Repair {
     VacuumState *vacuum;
@@ -169,17 +172,21 @@ uint32 choose_list(Repair *repair) {
     uint32 capacity = repair->before.capacity;
     uint32 room = capacity - static_cast<uint32>(repair->kept.size());
     auto *forced = static_cast<bool *>(palloc0(candidates.size() + 1));
-    for (size_t i = 0; i < candidates.size(); i++) {
-        if (contains(repair->kept, candidates[i].link)) {
-            forced[i] = true;
-        } else if (room > 0 && contains(repair->forced, candidates[i].link)) {
-            forced[i] = true;
+    uint32 count = 0, others = 0;
+    for (const ann::Candidate &candidate : candidates) {
+        bool stays = contains(repair->kept, candidate.link);
+        if (!stays && room > 0 && contains(repair->forced, candidate.link)) {
+            stays = true;
             room--;
         }
+        if (!stays && others++ >= kMaxNewCandidates)
+            continue;
+        forced[count] = stays;
+        candidates[count++] = candidate;
     }
+    bool fill = repair->level == 0 && repair->vacuum->graph->meta.code_bits > 0;
     return choose_neighbors(repair->vacuum->graph, arena_in(CurrentMemoryContext),
-                            candidates.begin(), forced, static_cast<uint32>(candidates.size()),
-                            capacity, false);
+                            candidates.begin(), forced, count, capacity, fill);
 }
 
 // Puts the chosen into `list`, each where it was before if it was there.
