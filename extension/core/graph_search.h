@@ -49,14 +49,17 @@ struct LayerSearch {
 };
 
 // The element nearest to the query that a walk from `from` on `level` ends at.
-template <typename Graph> Candidate descend(Graph &graph, Candidate from, int level) {
+template <typename Graph>
+Candidate descend(Graph &graph, LayerSearch &search, Candidate from, int level) {
     Link list[kMaxSlots];
+    search.visited.clear();
     for (bool moved = true; moved;) {
         moved = false;
         uint32_t count = graph.neighbors(from.link, level, list);
         for (uint32_t i = 0; i < count; i++) {
             Candidate next;
-            if (graph.distance(list[i], &next) && next.distance < from.distance) {
+            if (search.visited.insert(list[i].place()) && graph.distance(list[i], &next) &&
+                next.distance < from.distance) {
                 from = next;
                 moved = true;
             }

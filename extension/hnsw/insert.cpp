@@ -86,7 +86,7 @@ bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
         return true;
     int level = graph->meta.entry_level;
     for (; level > insertion->level; level--)
-        entry = ann::descend(pages, entry, level);
+        entry = ann::descend(pages, *search, entry, level);
     const ann::Candidate *entries = &entry;
     size_t entry_count = 1;
     auto *below = insertion->arena.array<ann::Candidate>(insertion->ef_construction);

@@ -49,7 +49,7 @@ void run_search(IndexScanDesc scan, ScanState *state) {
     ann::Candidate entry;
     if (entry_candidate(&pages, &entry)) {
         for (int level = state->graph->meta.entry_level; level > 0; level--)
-            entry = ann::descend(pages, entry, level);
+            entry = ann::descend(pages, *state->search, entry, level);
         search_level0(&pages, state->search, arena, &entry, 1, hnsw_ef_search);
     }
     UnlockPage(scan->indexRelation, kScanFence, ShareLock);

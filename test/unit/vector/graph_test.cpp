@@ -217,7 +217,7 @@ TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
         Candidate entry;
         graph.distance({builder.entry_point(), 0, 0}, &entry);
         for (int level = builder.level(builder.entry_point()); level > 0; level--)
-            entry = descend(graph, entry, level);
+            entry = descend(graph, search, entry, level);
         search_layer(graph, search, &entry, 1, 50, 0);
         ASSERT_EQ(search.results.size(), 50u);
         ASSERT_TRUE(std::is_sorted(search.results.begin(), search.results.end(), nearer));
