@@ -1,0 +1,143 @@
+"""Random statements that write to a table `events` (see test_random_writes.py)."""
+
+COLUMNS = """create table events (
+    id int primary key,
+    grp int,
+    name varchar(20),
+    score numeric(10, 2),
+    at timestamptz,
+    tags text[],
+    v vector(2),
+    twice int generated always as (grp * 2) stored,
+    check (score is null or score < 500))"""
+
+
+class WriteGenerator:
+    def __init__(self, random):
+        self.random = random
+
+    def one(self, *choices):
+        return self.random.choice(choices)
+
+    def key(self):
+        return self.random.randrange(1, 60)
+
+    # ---------------------------------------------------------------- expressions
+    def value(self, column):
+        if self.random.random() < 0.12:
+            return "null"
+        if column == "grp":
+            return str(self.random.randrange(8))
+        if column == "name":
+            return self.one("'a'", "'bb'", "'Ccc'", "'it''s'", "''", "'ä'")
+        if column == "score":
+            return self.one("1.5", "-3", "0", "499.99", "12.345", "7 / 2.0") if self.random.random() < 0.97 else "900"
+        if column == "at":
+            return f"timestamptz '2024-01-01 00:00+00' + interval '{self.random.randrange(50)} hours'"
+        if column == "tags":
+            return self.one("'{}'", "'{x}'", "'{x,y}'", "array['z', null]")
+        return f"'[{self.random.randrange(5)},{self.random.randrange(5)}]'"
+
+    def computed(self, column):
+        """An expression over the row."""
+        if self.random.random() < 0.4:
+            return self.value(column)
+        return self.random.choice({
+            "grp": ["grp + 1", "coalesce(grp, 0) % 5", "length(name)", "case when grp > 3 then 0 else grp end",
+                    "(select max(n) from local)"],
+            "name": ["name || 'x'", "upper(name)", "left(name, 2)", "coalesce(name, 'none')", "'g' || grp"],
+            "score": ["score * 1.1", "score + grp", "abs(score)", "nullif(score, 0)", "grp"],
+            "at": ["at + interval '1 day'", "coalesce(at, timestamptz 'epoch')", "null"],
+            "tags": ["tags || 'w'", "array_remove(tags, 'x')", "tags[1:1]"],
+            "v": ["v + '[1,1]'", "v * '[2,2]'", "coalesce(v, '[0,0]')"],
+        }[column])
+
+    def condition(self, depth=0):
+        if depth < 2 and self.random.random() < 0.35:
+            operator = self.one("and", "or")
+            return f"({self.condition(depth + 1)} {operator} {self.condition(depth + 1)})"
+        text = self.one(
+            f"id = {self.key()}",
+            f"id = any (array[{self.key()}, {self.key()}, null])",
+            f"id in ({self.key()}, {self.key()}, {self.key()})",
+            f"id between {self.key()} and {self.key()}",
+            f"grp = {self.random.randrange(8)}",
+            f"grp <> {self.random.randrange(8)}",
+            "name like '%x%'",
+            "name is null",
+            "score > 5",
+            "score is distinct from 0",
+            "'x' = any (tags)",
+            f"v <-> '[1,1]' < {self.random.randrange(4)}",
+            f"at > timestamptz '2024-01-02 00:00+00'",
+            f"id in (select n from local where n < {self.random.randrange(10)})",
+            "id not in (select n from local)",
+            "exists (select from local where n = id)",
+            f"exists (select from local where n = grp and n > {self.random.randrange(5)})",
+            "not exists (select from local where n = grp)",
+            f"grp = (select min(n) from local where n > {self.random.randrange(10)})",
+            "grp > all (select n from local where n < 3)",
+            "id in (select e.id from events e where e.grp = 2)",
+            "score < (select avg(e.score) from events e)",
+        )
+        return f"not ({text})" if self.random.random() < 0.15 else text
+
+    def where(self):
+        return f" where {self.condition()}" if self.random.random() < 0.93 else ""
+
+    def returning(self):
+        return self.one("", "", " returning *", " returning id, grp + 1, name", " returning events",
+                        " returning id, (select count(*) from local)", " returning twice, tags")
+
+    # ---------------------------------------------------------------- statements
+    def columns(self):
+        names = [name for name in ("grp", "name", "score", "at", "tags", "v") if self.random.random() < 0.6]
+        return names or ["grp"]
+
+    def insert(self):
+        columns = self.columns()
+        head = f"insert into events (id, {', '.join(columns)}) "
+        keys = self.random.sample(range(1, 60), self.random.choice([1, 1, 2, 5, 20]))
+        if self.random.random() < 0.75:
+            rows = [f"({key}, {', '.join(self.value(c) for c in columns)})" for key in keys]
+            source = "values " + ", ".join(rows)
+        else:
+            first = self.random.randrange(1, 60)
+            values = ", ".join(f"({self.value(c)})" for c in columns)
+            source = self.one(
+                f"select n + {first}, {values} from local",
+                f"select g, {values} from generate_series({first}, {first + 8}) g",
+                f"select id + 60, {', '.join(columns)} from events{self.where()}",
+            )
+            keys = None
+        conflict = ""
+        if self.random.random() < 0.7:
+            sets = ", ".join(
+                f"{c} = " + self.one(f"excluded.{c}", f"events.{c}", self.value(c)) for c in self.columns()
+            )
+            extra = self.one("", "", " where events.grp > 2", " where excluded.id % 2 = 0")
+            conflict = self.one(
+                " on conflict do nothing",
+                " on conflict (id) do nothing",
+                f" on conflict (id) do update set {sets}{extra}",
+                f" on conflict on constraint events_pkey do update set {sets}",
+            )
+        return head + source + conflict + self.returning()
+
+    def update(self):
+        sets = ", ".join(f"{column} = {self.computed(column)}" for column in self.columns())
+        return f"update events set {sets}{self.where()}{self.returning()}"
+
+    def delete(self):
+        return f"delete from events{self.where()}{self.returning()}"
+
+    def in_cte(self, statement):
+        if " returning " not in statement:
+            return f"with w as ({statement}) select 'done'"
+        return f"with w as ({statement}) select * from w"
+
+    def statement(self):
+        text = self.random.choices([self.insert, self.update, self.delete], [5, 4, 1])[0]()
+        if self.random.random() < 0.1 and text.count("events") == 1:
+            return self.in_cte(text)
+        return text
