@@ -7,11 +7,11 @@
 
 extern "C" {
 #include "catalog/pg_class.h"
-#include "storage/lockdefs.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
+#include "storage/lockdefs.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -76,7 +76,11 @@ Node *parameterize_mutator(Node *node, Parameterize *context) {
         var->varattnosyn = 0;
         return reinterpret_cast<Node *>(var);
     }
-    return expression_tree_mutator(node, pg::mutator(parameterize_mutator), context);
+    Node *result = expression_tree_mutator(node, pg::mutator(parameterize_mutator), context);
+    // EXTRACT(day FROM x) and its like print only over the constants they were written with.
+    if (IsA(result, FuncExpr) && castNode(FuncExpr, result)->funcformat == COERCE_SQL_SYNTAX)
+        castNode(FuncExpr, result)->funcformat = COERCE_EXPLICIT_CALL;
+    return result;
 }
 
 // Prints with every name outside pg_catalog qualified.

@@ -13,6 +13,7 @@ extern "C" {
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 }
@@ -276,15 +277,60 @@ bool references_relation_walker(Node *node, Index *varno) {
     return expression_tree_walker(node, pg::walker(references_relation_walker), varno);
 }
 
-bool function_is_not_immutable(Oid function, void *) {
-    return func_volatile(function) != PROVOLATILE_IMMUTABLE;
+// Stable functions that depend on nothing but their arguments and the setting TimeZone, which the
+// nodes are given (coordinator/remote/settings.cpp).
+bool depends_on_time_zone(Oid function) {
+    switch (function) {
+    case F_TIMESTAMPTZ_PL_INTERVAL:
+    case F_TIMESTAMPTZ_MI_INTERVAL:
+    case F_INTERVAL_PL_TIMESTAMPTZ:
+    case F_DATE_TRUNC_TEXT_TIMESTAMPTZ:
+    case F_DATE_PART_TEXT_TIMESTAMPTZ:
+    case F_EXTRACT_TEXT_TIMESTAMPTZ:
+    case F_DATE_TIMESTAMPTZ:
+    case F_TIME_TIMESTAMPTZ:
+    case F_TIMESTAMP_TIMESTAMPTZ:
+    case F_TIMESTAMPTZ_DATE:
+    case F_TIMESTAMPTZ_TIMESTAMP:
+    case F_DATE_LT_TIMESTAMPTZ:
+    case F_DATE_LE_TIMESTAMPTZ:
+    case F_DATE_EQ_TIMESTAMPTZ:
+    case F_DATE_NE_TIMESTAMPTZ:
+    case F_DATE_GE_TIMESTAMPTZ:
+    case F_DATE_GT_TIMESTAMPTZ:
+    case F_TIMESTAMPTZ_LT_DATE:
+    case F_TIMESTAMPTZ_LE_DATE:
+    case F_TIMESTAMPTZ_EQ_DATE:
+    case F_TIMESTAMPTZ_NE_DATE:
+    case F_TIMESTAMPTZ_GE_DATE:
+    case F_TIMESTAMPTZ_GT_DATE:
+    case F_TIMESTAMP_LT_TIMESTAMPTZ:
+    case F_TIMESTAMP_LE_TIMESTAMPTZ:
+    case F_TIMESTAMP_EQ_TIMESTAMPTZ:
+    case F_TIMESTAMP_NE_TIMESTAMPTZ:
+    case F_TIMESTAMP_GE_TIMESTAMPTZ:
+    case F_TIMESTAMP_GT_TIMESTAMPTZ:
+    case F_TIMESTAMPTZ_LT_TIMESTAMP:
+    case F_TIMESTAMPTZ_LE_TIMESTAMP:
+    case F_TIMESTAMPTZ_EQ_TIMESTAMP:
+    case F_TIMESTAMPTZ_NE_TIMESTAMP:
+    case F_TIMESTAMPTZ_GE_TIMESTAMP:
+    case F_TIMESTAMPTZ_GT_TIMESTAMP:
+        return true;
+    default:
+        return false;
+    }
 }
 
-// Finds a function that is not immutable outside the parts that are evaluated locally.
+bool may_differ_on_nodes(Oid function, void *) {
+    return func_volatile(function) != PROVOLATILE_IMMUTABLE && !depends_on_time_zone(function);
+}
+
+// Finds a function that may differ on the nodes, outside the parts that are evaluated locally.
 bool mutable_walker(Node *node, Index *varno) {
     if (node == nullptr || is_evaluated_locally(node, *varno))
         return false;
-    if (!IsA(node, List) && check_functions_in_node(node, function_is_not_immutable, nullptr))
+    if (!IsA(node, List) && check_functions_in_node(node, may_differ_on_nodes, nullptr))
         return true;
     return expression_tree_walker(node, pg::walker(mutable_walker), varno);
 }

@@ -132,6 +132,8 @@ ORDERED = [
 ]
 
 UNORDERED = [
+    "select id from {items} where extract(day from ts) = 5 and position('t1' in category) = 0",
+    "select id from {items} where substring(category from 4 for 1) = '3' and ts at time zone 'UTC' > '2024-01-09'",
     "select * from {items}",
     "select id, category from {items} where price < 5",
     "select count(*) from {items} group by category",

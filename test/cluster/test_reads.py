@@ -42,6 +42,7 @@ def answer(connection, sql):
     try:
         return connection.execute(sql).fetchall()
     except psycopg.Error as error:
+        assert not connection.closed, f"{sql}: {error}"
         return error.sqlstate
 
 

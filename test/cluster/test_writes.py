@@ -31,6 +31,7 @@ class Pair:
         try:
             cursor = self.connections[schema].execute(sql, parameters)
         except psycopg.Error as error:
+            assert not self.connections[schema].closed, f"{sql}: {error}"
             diag = error.diag
             # Nodes name what is outside pg_catalog with its schema.
             message = diag.message_primary.replace("public.", "")

@@ -94,6 +94,8 @@ UPDATES = [
     "update items set k = k / (k - 60)",
     "update items set e = '[1,2]' where id = 12",
     "update items set g = default where id = 12 returning g",
+    """update items set v = substring(v from 2 for 1) || trim(both 'x' from v) || overlay(v placing 'o' from 1)
+       where extract(day from date '2024-01-01' + k) = 5 and position('v' in v) = 1""",
     "update items set v = 'none' where false",
     "update items set v = 'none' where id = 12 and id = 13",
     "update items set v = 'none' where id = null",
@@ -148,6 +150,7 @@ REFUSED = [
     ("update items set k = w from labels where w = id", "UPDATE ... FROM"),
     ("delete from items using labels where w = id", "DELETE ... USING"),
     ("update items set v = local_function(v)", "expression"),
+    ("update items set v = to_char(now() + f * interval '1 day', v)", "expression"),
     ("delete from items where ctid = '(0,1)'", "system column"),
     ("delete from items where k = 1 returning xmin", "system column"),
     ("merge into items using labels on w = id when matched then delete", "MERGE"),
