@@ -53,8 +53,8 @@ struct RemoteStatement {
     const char *sql;            // one command
     const RemoteParams *params; // may be null
     Effect effect;
-    bool keep_prepared;  // parse once per connection and keep the prepared statement
-    bool binary_results; // columns arrive in binary form; else as text
+    bool keep_prepared;                // parse once per connection and keep the prepared statement
+    bool binary_results;               // columns arrive in binary form; else as text
     const char *search_path = nullptr; // null: pg_catalog, under which we deparse
 };
 

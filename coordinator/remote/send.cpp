@@ -113,6 +113,8 @@ bool drop_least_used(Connection *connection, int *commands) {
     while (auto *statement = static_cast<PreparedStatement *>(hash_seq_search(&scan)))
         if (oldest == nullptr || statement->used < oldest->used)
             oldest = statement;
+    if (oldest == nullptr)
+        return true;
     char command[64];
     snprintf(command, sizeof(command), "DEALLOCATE panvel_" UINT64_FORMAT, oldest->number);
     forget_prepared(connection, oldest->key);
