@@ -12,6 +12,7 @@ extern "C" {
 #include "libpq/libpq-be.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 }
 
@@ -25,6 +26,7 @@ constexpr long kTlsPoll_ms = 50;
 dlist_head all_watched = DLIST_STATIC_INIT(all_watched);
 WaitEventSet *wait_set;
 bool wait_set_valid;
+bool postmaster_gone;
 
 uint32 wanted_events(const Watched *watched) {
     if (watched->only_write)
@@ -51,7 +53,8 @@ void make_wait_set() {
     dlist_foreach(iter, &all_watched) count++;
     wait_set = pg::create_wait_event_set(count);
     AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
-    AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+    if (!postmaster_gone)
+        AddWaitEventToSet(wait_set, WL_POSTMASTER_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
     if (watches_client())
         AddWaitEventToSet(wait_set, WL_SOCKET_CLOSED, MyProcPort->sock, nullptr, nullptr);
     dlist_foreach(iter, &all_watched) {
@@ -131,6 +134,13 @@ bool still_watched(const Watched *watched) {
     return false;
 }
 
+// A backend outlives its postmaster until it next waits for its client. Not WL_EXIT_ON_PM_DEATH:
+// leaving in the middle of a commit or abort would be a PANIC.
+void exit_without_postmaster(bool interruptible) {
+    if (postmaster_gone && interruptible)
+        proc_exit(1);
+}
+
 void act_on(const WaitEvent &event, bool interruptible) {
     if (event.events & WL_LATCH_SET) {
         ResetLatch(MyLatch);
@@ -138,6 +148,10 @@ void act_on(const WaitEvent &event, bool interruptible) {
         ClientConnectionLost = true;
         InterruptPending = true;
         wait_set_valid = false;
+    } else if (event.events & WL_POSTMASTER_DEATH) {
+        postmaster_gone = true;
+        wait_set_valid = false;
+        exit_without_postmaster(interruptible);
     } else if (event.user_data != nullptr) {
         Watched *watched = static_cast<Watched *>(event.user_data);
         if (still_watched(watched))
@@ -164,6 +178,7 @@ void watched_changed() {
 }
 
 void wait_for_progress(TimestampTz deadline, bool interruptible) {
+    exit_without_postmaster(interruptible);
     if (interruptible)
         CHECK_FOR_INTERRUPTS();
     update_wait_set();

@@ -252,6 +252,14 @@ class Server(Database):
         wait_until(lambda: not any(self.is_alive(pid) for pid in children), 30, "end of children")
         self.gone()
 
+    def kill_postmaster(self):
+        """Kills the postmaster alone; its children end by themselves when they notice."""
+        children = self.children()
+        self.process.kill()
+        self.process.wait()
+        wait_until(lambda: not any(self.is_alive(pid) for pid in children), 60, "end of children")
+        self.gone()
+
     def pause(self):
         """Stops all processes of the server (SIGSTOP): connections stay open, nothing answers."""
         self.process.send_signal(signal.SIGSTOP)
