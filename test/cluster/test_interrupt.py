@@ -1,0 +1,86 @@
+"""Ctrl-C ends a distributed statement at once, on the nodes too."""
+
+import random
+import threading
+import time
+
+import psycopg
+import pytest
+
+from panvel_test import wait_until
+
+
+def vectors(count, dimensions):
+    generator = random.Random(1)
+    for i in range(count):
+        values = ",".join(f"{generator.random():.3f}" for _ in range(dimensions))
+        yield i, f"[{values}]"
+
+
+def fill(cluster, count, dimensions):
+    cluster.execute(f"create table items (id bigint primary key, embedding vector({dimensions}))")
+    cluster.execute("select panvel.create_distributed_table('items', 'id')")
+    with cluster.connect() as connection:
+        with connection.cursor().copy("copy items from stdin") as copy:
+            for row in vectors(count, dimensions):
+                copy.write_row(row)
+
+
+def active_on_workers(cluster, pattern):
+    sql = (
+        "select query from pg_stat_activity where datname = current_database() "
+        "and pid <> pg_backend_pid() and state = 'active' and query ~* %s"
+    )
+    return [row for worker in cluster.workers for row in worker.query(sql, [pattern])]
+
+
+def cancelled(cluster, sql, pattern):
+    """Runs `sql`, cancels it once it runs on a worker, and returns the session's connection."""
+    connection = cluster.connect()
+    ended = {}
+
+    def run():
+        try:
+            connection.execute(sql)
+            ended["error"] = None
+        except psycopg.Error as error:
+            ended["error"] = error
+        ended["at"] = time.monotonic()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: active_on_workers(cluster, pattern), 60, "a remote statement")
+    at = time.monotonic()
+    connection.cancel()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert ended["error"] is not None, "it ended before it was cancelled"
+    assert ended["error"].sqlstate == "57014"
+    assert ended["at"] - at < 2
+    wait_until(lambda: not active_on_workers(cluster, pattern), 5, "end on the workers")
+    return connection
+
+
+def test_query(cluster):
+    fill(cluster, 1000, 3)
+    slow = "select count(*) from items where length(repeat(md5(id::text), 3000000)) > 0"
+    with cancelled(cluster, slow, "repeat") as connection:
+        assert connection.execute("select count(*) from items").fetchone() == (1000,)
+
+
+def test_query_in_transaction(cluster):
+    fill(cluster, 1000, 3)
+    slow = "select count(*) from items where length(repeat(md5(id::text), 3000000)) > 0"
+    with cancelled(cluster, "begin; insert into items values (-1, '[1,2,3]'); " + slow, "repeat"):
+        pass
+    assert cluster.value("select count(*) from items") == 1000
+
+
+def test_index_build(cluster):
+    fill(cluster, 20000, 200)
+    build = "create index items_embedding on items using hnsw (embedding vector_l2_ops)"
+    with cancelled(cluster, build, "create index") as connection:
+        assert connection.execute("select count(*) from items").fetchone() == (20000,)
+    find = "select count(*) from pg_class where relname = 'items_embedding'"
+    for database in (cluster, *cluster.workers):
+        assert database.value(find) == 0
