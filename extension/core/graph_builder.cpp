@@ -2,9 +2,11 @@
 #include "extension/core/graph_builder.h"
 
 // Everything hnswlib includes, so that its own includes add nothing to the namespace below.
+// NOLINTBEGIN(modernize-deprecated-headers): hnswlib includes these very names.
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+// NOLINTEND(modernize-deprecated-headers)
 
 #include <algorithm>
 #include <atomic>
