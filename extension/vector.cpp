@@ -1,7 +1,7 @@
 // Module entry of vector.so: settings and access method registration.
+#include "extension/types/vector.h"
 #include "extension/hnsw/hnsw.h"
 #include "extension/pg/boundary.h"
-#include "extension/types/vector.h"
 
 SQL_MODULE() {
     pg::entry([] {

@@ -3,8 +3,9 @@
 // An expression is shippable when a worker computes what the coordinator would: its functions,
 // operators and types are built in or belong to an extension that every node has (`vector`), it
 // is immutable in what depends on columns (or depends on TimeZone, which the nodes are given), and
-// its only columns are those of one distributed relation. Parts without columns (parameters, now(), current_user, outer references of a
-// subquery) are evaluated on the coordinator, once per execution, and travel as parameters.
+// its only columns are those of one distributed relation. Parts without columns (parameters, now(),
+// current_user, outer references of a subquery) are evaluated on the coordinator, once per
+// execution, and travel as parameters.
 #pragma once
 
 #include "extension/pg/pg.h"
