@@ -1,7 +1,9 @@
 """Servers killed in the middle of writes: what was acknowledged is there, nothing is there by half."""
 
+import os
 import random
 import threading
+import time
 
 import psycopg
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from panvel_test import Server, wait_until
 
 DIMENSIONS = 16
+SOAK_SECONDS = int(os.environ.get("PANVEL_SOAK_SECONDS", "600"))
 
 
 def vector(generator):
@@ -78,21 +81,19 @@ def wait_for_node(db):
     wait_until(settled, 60)
 
 
-@pytest.mark.parametrize("kill", [Server.kill9, Server.kill_postmaster])
-def test_coordinator_killed_during_inserts(make_cluster, kill):
-    db = make_cluster(workers=2, fsync=True)
+def kill_during_inserts(db, choose, rounds):
+    """Three writers, while for each of `rounds` a server is killed and started: choose() kills it."""
     create_items(db)
     writers = [Writer(db, number) for number in (1, 2, 3)]
     for writer in writers:
         writer.start()
     try:
-        for _ in range(3):
+        for _ in rounds:
             before = sum(len(writer.acknowledged) for writer in writers)
             wait_until(
                 lambda: sum(len(w.acknowledged) for w in writers) > before + 30, 60, "progress"
             )
-            kill(db.server)
-            db.server.start()
+            choose().start()
     finally:
         for writer in writers:
             writer.stopping.set()
@@ -104,6 +105,32 @@ def test_coordinator_killed_during_inserts(make_cluster, kill):
         writer.unknown += writer.failed
         writer.failed = []
     check_rows(db, writers)
+
+
+@pytest.mark.parametrize("kill", [Server.kill9, Server.kill_postmaster])
+def test_coordinator_killed_during_inserts(make_cluster, kill):
+    db = make_cluster(workers=2, fsync=True)
+
+    def choose():
+        kill(db.server)
+        return db.server
+
+    kill_during_inserts(db, choose, range(3))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(SOAK_SECONDS + 600)
+def test_random_servers_killed_during_inserts(make_cluster):
+    db = make_cluster(workers=3, fsync=True)
+    generator = random.Random()
+    end = time.monotonic() + SOAK_SECONDS
+
+    def choose():
+        server = generator.choice(db.cluster.servers)
+        generator.choice([Server.kill9, Server.kill_postmaster])(server)
+        return server
+
+    kill_during_inserts(db, choose, iter(lambda: time.monotonic() < end, False))
 
 
 def check_worker_index(worker):
