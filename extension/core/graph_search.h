@@ -115,6 +115,7 @@ struct Expansion {
 // estimated from several neighbours; the lowest estimate decides when it is expanded. The Graph
 // also gives
 //   bool expand(Link link, Expansion *out)
+//   void prepare(Link link)                       a hint that it may be expanded next
 template <typename Graph>
 void search_coded(Graph &graph, LayerSearch &search, Expansion *expansion, const Candidate *entries,
                   size_t entry_count, size_t ef) {
@@ -127,7 +128,11 @@ void search_coded(Graph &graph, LayerSearch &search, Expansion *expansion, const
         Candidate nearest = search.pop();
         if (search.beyond(nearest.distance, ef))
             break;
-        if (!search.visited.insert(nearest.link.place()) || !graph.expand(nearest.link, expansion))
+        if (!search.visited.insert(nearest.link.place()))
+            continue;
+        if (!search.queue.empty())
+            graph.prepare(search.queue.front().link);
+        if (!graph.expand(nearest.link, expansion))
             continue;
         search.distances++;
         search.accept(expansion->element, ef);

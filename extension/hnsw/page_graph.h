@@ -25,6 +25,7 @@ struct PageGraph {
     bool distance(ann::Link link, ann::Candidate *out);
     uint32_t neighbors(ann::Link link, int level, ann::Link *out);
     bool expand(ann::Link link, ann::Expansion *out);
+    void prepare(ann::Link link);
 };
 
 // The `ef` elements nearest to the query, by codes if the index has them, in search->results.
