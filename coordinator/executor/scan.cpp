@@ -10,6 +10,7 @@
 
 extern "C" {
 #include "access/htup_details.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "lib/binaryheap.h"
 #include "nodes/extensible.h"
