@@ -93,6 +93,9 @@ bool travels_in_binary(Oid type) {
     type = getBaseType(type);
     if (type == RECORDOID || type == RECORDARRAYOID || is_object_identifier(type))
         return false;
+    // An empty tsquery is sent in a form that tsqueryrecv of PostgreSQL 15.18 refuses.
+    if (type == TSQUERYOID)
+        return false;
 
     HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
     if (!HeapTupleIsValid(tuple))
