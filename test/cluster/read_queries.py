@@ -140,6 +140,7 @@ UNORDERED = [
     "select embedding, count(*) from {items} group by embedding",
     "select distinct category, id % 2 from {items}",
     "select category from {items} limit 1000",
+    "select id % 10 from {items} order by id % 10 fetch first 5 rows with ties",
     "select count(*) from (select 1 from {items} limit 17) s",
     "select i.id from {items} i, labels l where i.category = l.category and l.weight = 2",
     "select id from {items} where id = 5 union all select 0",
