@@ -31,7 +31,7 @@ def run(name, command):
 def main():
     programs = postgres.BUILD / "test"
     (postgres.BUILD / "bench").mkdir(exist_ok=True)
-    filter_ = "--benchmark_filter=/(128|784)$"
+    filter_ = "--benchmark_filter=dim:(128|784)$"
     run("distance", [programs / "distance_bench", filter_, "--benchmark_min_time=0.1"])
     data = os.environ.get("PANVEL_BENCH_DATA", postgres.REPOSITORY / "test/bench/data")
     rounds = os.environ.get("PANVEL_BENCH_ROUNDS", "5")
