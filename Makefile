@@ -48,9 +48,9 @@ soak: install
 demo:
 	./panvel demo
 
+# test/bench/README.md; make bench ARGS="--help"
 bench: install
-	cmake --build $(BUILD) --target hnsw_sweep
-	PG_CONFIG=$(PG_CONFIG) PANVEL_BUILD=$(abspath $(BUILD)) $(PYTHON) -B test/bench/run.py
+	PG_CONFIG=$(PG_CONFIG) PANVEL_BUILD=$(abspath $(BUILD)) $(PYTHON) -B test/bench/run.py $(ARGS)
 
 # ---------------------------------------------------------------------- the source
 SOURCES = $(shell git ls-files '*.cpp' '*.h')

@@ -3,6 +3,7 @@
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
+#include "coordinator/monitor/monitor.h"
 #include "coordinator/planner/modify.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/remote/remote.h"
@@ -18,6 +19,7 @@ SQL_MODULE() {
     panvel::preloaded = true;
     panvel::init_catalog();
     panvel::init_remote();
+    panvel::init_monitor();
     panvel::init_transaction();
     panvel::init_planner();
     panvel::init_shell();

@@ -2,12 +2,15 @@
 // the same time; a node that does not answer is a row, not an error.
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/nodes.h"
+#include "coordinator/monitor/servers.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
@@ -59,12 +62,6 @@ Datum text_datum(const char *text) {
     return CStringGetTextDatum(text);
 }
 
-// A column of a text result by its type's input function.
-Datum timestamp_column(PGresult *result, int row, int column) {
-    return DirectFunctionCall3(timestamptz_in, CStringGetDatum(PQgetvalue(result, row, column)),
-                               ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
-}
-
 Datum int64_column(PGresult *result, int row, int column) {
     return Int64GetDatum(pg_strtoint64(PQgetvalue(result, row, column)));
 }
@@ -77,28 +74,63 @@ void check_shape(const NodeRequest *request, PGresult *result, int columns) {
 }
 
 const char *const kStateQuery =
-    "SELECT pg_catalog.pg_postmaster_start_time()::pg_catalog.text, "
-    "coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::pg_catalog.int8 "
+    "SELECT coalesce(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid)), 0)::pg_catalog.int8 "
     "FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid "
     "WHERE n.nspname = ANY ($1::pg_catalog.text[]) AND c.relkind = 'r'";
 
+char *error_text(const NodeRequest *request) {
+    const ErrorData *error = request->error;
+    return error->detail != nullptr ? psprintf("%s: %s", error->message, error->detail)
+                                    : error->message;
+}
+
+// Status and its time are the monitor's; a server it knows nothing of is as it answers just now.
+// An error is shown also of a node that is up, but does not let us do this.
 void put_node_state(ReturnSetInfo *out, NodeRequest *request) {
     PGresult *result = wait_for_node(request);
     Datum values[5] = {};
-    bool isnull[5] = {};
+    bool isnull[5] = {false, false, true, true, true};
+    ServerState state;
+    bool known = read_server(server_of_node(request->node->node_id), &state) &&
+                 state.health.reach != Reach::kUnknown;
+    bool up = known ? state.health.reach == Reach::kUp : result != nullptr;
     values[0] = Int32GetDatum(request->node->node_id);
+    values[1] = text_datum(up ? "up" : "down");
+    if (known) {
+        values[2] = TimestampTzGetDatum(state.health.since);
+        isnull[2] = false;
+    }
     if (result == nullptr) {
-        values[1] = text_datum("down");
-        values[3] = text_datum(request->error->message);
-        isnull[2] = isnull[4] = true;
+        values[3] = text_datum(error_text(request));
+        isnull[3] = false;
     } else {
-        check_shape(request, result, 2);
-        values[1] = text_datum("up");
-        values[2] = timestamp_column(result, 0, 0);
-        values[4] = int64_column(result, 0, 1);
-        isnull[3] = true;
+        check_shape(request, result, 1);
+        values[4] = int64_column(result, 0, 0);
+        isnull[4] = false;
     }
     tuplestore_putvalues(out->setResult, out->setDesc, values, isnull);
+}
+
+// Has the monitor look at all nodes now, and gives it a moment to see an answer or the lack of it.
+void refresh_health() {
+    constexpr int kMoment_ms = 500;
+    TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kMoment_ms);
+    ListCell *cell;
+    foreach (cell, all_nodes()) {
+        ServerHandle server = server_of_node(static_cast<ClusterNode *>(lfirst(cell))->node_id);
+        ServerState before;
+        ServerState now;
+        if (!monitor_runs() || !read_server(server, &before))
+            continue;
+        want_probe(server);
+        while (read_server(server, &now) && now.probes == before.probes &&
+               GetCurrentTimestamp() < deadline && before.health.reach != Reach::kDown) {
+            (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 5,
+                            PG_WAIT_EXTENSION);
+            ResetLatch(MyLatch);
+            CHECK_FOR_INTERRUPTS();
+        }
+    }
 }
 
 // reltuples is -1 until the first ANALYZE, and lags behind inserts; the statistics collector's
@@ -242,6 +274,7 @@ template <typename Put> void put_all(FunctionCallInfo fcinfo, List *requests, Pu
 
 SQL_FUNCTION(panvel_node_states) {
     panvel::require_preload();
+    panvel::refresh_health();
     panvel::put_all(fcinfo, panvel::ask_about_shards(panvel::kStateQuery), panvel::put_node_state);
     return static_cast<Datum>(0);
 }

@@ -2,6 +2,7 @@
 
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/core/hash_range.h"
+#include "coordinator/monitor/servers.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -282,6 +283,7 @@ List *cached_nodes() {
     replace_context(&node_cache.context, fresh);
     node_cache.nodes = nodes;
     node_cache.loaded = true;
+    register_nodes(nodes);
     return nodes;
 }
 
@@ -375,6 +377,24 @@ List *colocated_tables(int32 colocation_id) {
         relids = lappend_oid(relids, DatumGetObjectId(catalog_value(&scan, row, kTableRelation)));
     end_catalog_scan(&scan);
     return relids;
+}
+
+Oid find_table_of_shard(int64 shard_id, const char *name) {
+    if (!OidIsValid(find_panvel_relation("shard")))
+        return InvalidOid;
+    CatalogScan scan = begin_catalog_scan_int64(Catalog::kShard, AccessShareLock, "shard_pkey",
+                                                kShardId, shard_id);
+    HeapTuple row = next_catalog_row(&scan);
+    int32 colocation_id =
+        HeapTupleIsValid(row) ? DatumGetInt32(catalog_value(&scan, row, kShardColocationId)) : 0;
+    end_catalog_scan(&scan);
+    ListCell *cell;
+    foreach (cell, colocated_tables(colocation_id)) {
+        const char *other = get_rel_name(lfirst_oid(cell));
+        if (other != nullptr && strcmp(other, name) == 0)
+            return lfirst_oid(cell);
+    }
+    return InvalidOid;
 }
 
 void invalidate_table(Oid relid) {

@@ -81,6 +81,9 @@ int32 write_node(const Shard *shard);
 // Tables of one colocation group, as List of Oid, in no order.
 List *colocated_tables(int32 colocation_id);
 
+// The table of this name whose shard this is; invalid when there is none.
+Oid find_table_of_shard(int64 shard_id, const char *name);
+
 void invalidate_table(Oid relid);
 void invalidate_nodes();
 

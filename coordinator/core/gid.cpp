@@ -47,6 +47,8 @@ std::string format_gid(const Gid &gid) {
     append(text, gid.nonce, 16);
     text += '_';
     append(text, gid.node, 10);
+    text += '_';
+    append(text, gid.branch, 10);
     return text;
 }
 
@@ -57,7 +59,7 @@ std::optional<Gid> parse_gid(std::string_view name) {
     Gid gid{};
     if (!take(rest, gid.system, 10, false) || !take(rest, gid.database, 10, false) ||
         !take(rest, gid.transaction, 10, false) || !take(rest, gid.nonce, 16, false) ||
-        !take(rest, gid.node, 10, true))
+        !take(rest, gid.node, 10, false) || !take(rest, gid.branch, 10, true))
         return std::nullopt;
     if (format_gid(gid) != name)
         return std::nullopt;

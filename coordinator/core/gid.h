@@ -17,12 +17,13 @@ struct Gid {
     uint64_t transaction; // 64-bit transaction id
     uint64_t nonce;
     int32_t node;
+    int32_t branch; // tells a transaction's sessions apart: it has one for each role
 
     bool operator==(const Gid &) const = default;
 };
 
-// "panvel_<system>_<database>_<transaction>_<nonce, hexadecimal>_<node>": at most 95 bytes of
-// letters, digits and underscores, so that it needs no quoting inside quotes.
+// "panvel_<system>_<database>_<transaction>_<nonce, hexadecimal>_<node>_<branch>": at most 107
+// bytes of letters, digits and underscores, so that it needs no quoting inside quotes.
 std::string format_gid(const Gid &gid);
 
 // What all gids of a coordinator's database begin with: "panvel_<system>_<database>_".

@@ -91,6 +91,7 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail
     statement.effect = Effect::kWrite;
     statement.keep_prepared = true;
     statement.binary_results = binary_results;
+    statement.shard_id = shard->shard_id;
     WriteRequest request = {nullptr, now_in_microseconds()};
     request.request = remote_send(write_node(shard), &statement);
     pfree(sql);

@@ -11,6 +11,7 @@ RemoteRequest *send(NodeRows *rows, const char *sql, const RemoteParams *params,
                     bool keep_prepared, bool binary) {
     MemoryContext old = MemoryContextSwitchTo(rows->context);
     RemoteStatement statement = {sql, params, effect, keep_prepared, binary};
+    statement.shard_id = rows->shard_id;
     RemoteRequest *request = remote_send(rows->node_id, &statement);
     MemoryContextSwitchTo(old);
     return request;

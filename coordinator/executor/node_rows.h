@@ -12,6 +12,7 @@ namespace panvel {
 
 struct NodeRows {
     int32 node_id;
+    int64 shard_id; // 0: several
     const char *sql;
     const RemoteParams *params;
     RowDecoder *decoder;

@@ -202,6 +202,9 @@ void init_stream(DistributedScanState *state, NodeStream *stream, const NodeShar
     NodeRows *rows = &stream->rows;
     rows->node_id = group->node_id;
     rows->sql = make_sql(state, group->shards, limit);
+    int only;
+    if (bms_get_singleton_member(group->shards, &only))
+        rows->shard_id = state->table->shards[only].shard_id;
     rows->params = params;
     rows->decoder = state->decoder;
     rows->bounded = state->plan->small_result || (limit >= 0 && limit <= kMaxBoundedRows);

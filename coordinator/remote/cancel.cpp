@@ -10,6 +10,8 @@ namespace panvel {
 namespace {
 
 constexpr int kRepeat_ms = 10;
+// A server that leaves the monitor waiting for this long will not cancel anything soon either.
+constexpr int kSilence_ms = 250;
 
 enum class Step { kConnecting, kAsking, kPause, kFailed };
 
@@ -130,7 +132,8 @@ bool drive(int level) {
             stop(canceller);
         if (running && canceller->step == Step::kPause && runs_at_level(target, level))
             ask(canceller);
-        pending |= running || canceller->step == Step::kAsking;
+        bool late = running && server_is_silent(target->server, kSilence_ms);
+        pending |= !late && (running || canceller->step == Step::kAsking);
     }
     return pending;
 }

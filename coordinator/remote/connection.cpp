@@ -2,12 +2,12 @@
 #include "coordinator/remote/connection.h"
 
 #include "coordinator/remote/resolve.h"
+#include "coordinator/remote/start.h"
 
 #include <poll.h>
 
 extern "C" {
 #include "access/xact.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 }
@@ -23,16 +23,6 @@ bool may_reconnect = true;
 
 namespace {
 
-// What a worker's session is like whatever its configuration: names mean the same everywhere,
-// values travel without loss, and a coordinator that has gone is noticed within a second while a
-// statement runs, within two minutes while none does.
-constexpr const char *kSessionOptions =
-    "-c search_path=pg_catalog -c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3 "
-    "-c standard_conforming_strings=on -c statement_timeout=0 "
-    "-c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
-    "-c client_connection_check_interval=1000 -c tcp_keepalives_idle=60 "
-    "-c tcp_keepalives_interval=15 -c tcp_keepalives_count=4";
-
 void hold_descriptor(Connection *connection) {
     if (!AcquireExternalFD())
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -47,65 +37,23 @@ Failure cannot_connect(const char *detail) {
     return make_failure(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, nullptr, detail);
 }
 
-// `names` and `addresses` are libpq's host and hostaddr, of as many entries each.
-bool resolve(const Connection *connection, TimestampTz deadline, StringInfo names,
-             StringInfo addresses, const char **error) {
-    if (is_absolute_path(connection->host) || connection->host[0] == '@') {
-        appendStringInfoString(names, connection->host);
-        return true;
-    }
-    int count = resolve_host(connection->host, deadline, addresses, error);
-    for (int i = 0; i < count; i++)
-        appendStringInfo(names, "%s%s", i > 0 ? "," : "", connection->host);
-    return count > 0;
-}
-
-PGconn *start_libpq(const Connection *connection, const char *purpose, const char **error) {
-    StringInfoData names;
+// Resolves the node's name, which is the only thing here that waits, and starts connecting.
+PGconn *begin_connecting(const Connection *connection, const char *purpose, const char **error) {
+    char application[NAMEDATALEN];
+    if (*purpose != '\0')
+        snprintf(application, sizeof(application), "panvel %s %d", purpose, MyProcPid);
+    else
+        format_session_name(application, sizeof(application), MyProcPid);
+    Target target = {connection->host, connection->port, connection->dbname, connection->user_name};
+    if (is_socket_directory(connection->host))
+        return start_libpq(target, nullptr, application, error);
     StringInfoData addresses;
-    initStringInfo(&names);
     initStringInfo(&addresses);
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), connect_timeout_ms);
-    if (!resolve(connection, deadline, &names, &addresses, error))
-        return nullptr;
-
-    char port[16];
-    snprintf(port, sizeof(port), "%d", connection->port);
-    char timeout[16];
-    snprintf(timeout, sizeof(timeout), "%d", node_timeout_ms);
-    char application[NAMEDATALEN];
-    snprintf(application, sizeof(application), "panvel %s%d", purpose, MyProcPid);
-    const char *keywords[] = {"host",
-                              "hostaddr",
-                              "port",
-                              "dbname",
-                              "user",
-                              "application_name",
-                              "client_encoding",
-                              "options",
-                              "keepalives_idle",
-                              "keepalives_interval",
-                              "keepalives_count",
-                              "tcp_user_timeout",
-                              nullptr};
-    const char *values[] = {names.data,
-                            addresses.len > 0 ? addresses.data : nullptr,
-                            port,
-                            connection->dbname,
-                            connection->user_name,
-                            application,
-                            GetDatabaseEncodingName(),
-                            kSessionOptions,
-                            "10",
-                            "5",
-                            "3",
-                            timeout,
-                            nullptr};
-    PGconn *pg = PQconnectStartParams(keywords, values, 0);
-    pfree(names.data);
+    PGconn *pg = nullptr;
+    if (resolve_host(connection->host, deadline, &addresses, error) > 0)
+        pg = start_libpq(target, addresses.data, application, error);
     pfree(addresses.data);
-    if (pg == nullptr)
-        *error = "out of memory";
     return pg;
 }
 
@@ -119,22 +67,55 @@ Connection *find_connection(int32 node_id, Oid user_id) {
     return nullptr;
 }
 
-// An idle connection of another role gives way when the node has its fill of this backend's.
-void keep_within_bound(int32 node_id, Oid user_id) {
+// Nothing would be lost with it.
+bool can_be_spared(const Connection *connection) {
+    return connection->depth == 0 && connection->write_level == 0 &&
+           connection->vote == Vote::kNone && is_quiet(connection);
+}
+
+// panvel.max_connections_per_node: a connection of another role that is not needed gives way; where
+// all are, this is an error.
+void keep_within_bound(const ClusterNode *node, Oid user_id) {
     int open = 0;
-    Connection *idle = nullptr;
+    Connection *spare = nullptr;
     dlist_iter iter;
     dlist_foreach(iter, &connections) {
         Connection *connection = dlist_container(Connection, node, iter.cur);
-        if (connection->node_id != node_id || connection->user_id == user_id ||
+        if (connection->node_id != node->node_id || connection->user_id == user_id ||
             connection->phase == Phase::kClosed)
             continue;
         open++;
-        if (idle == nullptr && !connection->used && is_quiet(connection))
-            idle = connection;
+        if (can_be_spared(connection) && (spare == nullptr || !connection->used))
+            spare = connection;
     }
-    if (open >= max_connections_per_node && idle != nullptr)
-        close_connection(idle, Failure{});
+    if (open < max_connections_per_node)
+        return;
+    if (spare == nullptr)
+        ereport(ERROR, (errcode(ERRCODE_TOO_MANY_CONNECTIONS),
+                        errmsg("this transaction needs more than %d connections to node \"%s\"",
+                               max_connections_per_node, node->name),
+                        errdetail("There is one for each role that takes part in it."),
+                        errhint("Use fewer roles in one transaction, or raise "
+                                "panvel.max_connections_per_node.")));
+    close_connection(spare, Failure{});
+}
+
+// The place in shared memory that makes the connection known to others.
+void register_session(Connection *connection) {
+    RemoteSession session = {};
+    session.pid = MyProcPid;
+    session.database = MyDatabaseId;
+    session.role = connection->user_id;
+    session.node_id = connection->node_id;
+    session.server = connection->server;
+    session.activity = Activity::kConnecting;
+    session.since = GetCurrentTimestamp();
+    strlcpy(session.node_name, connection->node_name, sizeof(session.node_name));
+    connection->session = take_session(session);
+    if (connection->session < 0)
+        ereport(ERROR,
+                (errcode(ERRCODE_TOO_MANY_CONNECTIONS), errmsg("too many connections to nodes"),
+                 errhint("Raise max_connections, by which the room for them is measured.")));
 }
 
 void replace_text(char **text, const char *value) {
@@ -149,6 +130,8 @@ Connection *make_connection(int32 node_id, Oid user_id) {
         static_cast<Connection *>(MemoryContextAllocZero(remote_context, sizeof(Connection)));
     connection->node_id = node_id;
     connection->user_id = user_id;
+    connection->session = -1;
+    connection->server.index = -1;
     connection->watched.ready = connection_ready;
     dlist_init(&connection->under_way);
     dlist_init(&connection->queue);
@@ -170,6 +153,7 @@ void describe(Connection *connection, const ClusterNode *node) {
     connection->port = node->port;
     char *user = GetUserNameFromId(connection->user_id, false);
     replace_text(&connection->user_name, user);
+    connection->server = server_of_node(node->node_id);
     pfree(user);
 }
 
@@ -195,6 +179,9 @@ void close_socket(Connection *connection) {
         ReleaseExternalFD();
         connection->descriptor_held = false;
     }
+    free_session(connection->session);
+    connection->session = -1;
+    connection->shown = nullptr;
     connection->phase = Phase::kClosed;
     connection->pipeline = false;
     connection->exclusive = nullptr;
@@ -262,12 +249,20 @@ Connection *connection_to(int32 node_id, Failure *failure) {
         (!is_at(connection, node) ||
          (connection->phase == Phase::kReady && was_closed_by_worker(connection))))
         close_socket(connection);
-    if (connection->phase == Phase::kClosed) {
-        keep_within_bound(node_id, user_id);
-        describe(connection, node);
-        connection->lost = false;
-        start_connection(connection, failure);
+    if (connection->phase != Phase::kClosed) {
+        if (server_is_silent(connection->server, node_timeout_ms))
+            close_connection(connection, Failure{});
+        else
+            return connection;
     }
+    keep_within_bound(node, user_id);
+    describe(connection, node);
+    connection->lost = false;
+    char reason[kErrorSize];
+    if (server_is_gone(connection->server, reason))
+        *failure = cannot_connect(reason);
+    else
+        start_connection(connection, failure);
     return connection;
 }
 
@@ -276,7 +271,10 @@ bool start_connection(Connection *connection, Failure *failure) {
     hold_descriptor(connection);
     PGconn *pg = nullptr;
     PG_TRY();
-    { pg = start_libpq(connection, "", &error); }
+    {
+        register_session(connection);
+        pg = begin_connecting(connection, "", &error);
+    }
     PG_CATCH();
     {
         close_socket(connection);
@@ -302,7 +300,7 @@ bool start_connection(Connection *connection, Failure *failure) {
 
 PGconn *start_auxiliary(Connection *connection) {
     const char *error = nullptr;
-    PGconn *pg = start_libpq(connection, "cancel ", &error);
+    PGconn *pg = begin_connecting(connection, "cancel", &error);
     if (pg != nullptr && PQstatus(pg) == CONNECTION_BAD) {
         PQfinish(pg);
         pg = nullptr;
@@ -348,12 +346,37 @@ void forget_transaction(Connection *connection) {
     connection->vote = Vote::kNone;
     PQclear(connection->control);
     connection->control = nullptr;
+    show_connection(connection);
 }
 
 void close_all_connections() {
     dlist_iter iter;
     dlist_foreach(iter, &connections)
         close_connection(dlist_container(Connection, node, iter.cur), Failure{});
+}
+
+void show_connection(Connection *connection) {
+    if (connection->session < 0)
+        return;
+    const void *shown = connection; // idle, with a transaction or without
+    Activity activity = connection->depth > 0 ? Activity::kIdleInTransaction : Activity::kIdle;
+    const char *query = nullptr;
+    int64 shard_id = 0;
+    const dlist_head *list =
+        connection->phase == Phase::kConnecting ? &connection->queue : &connection->under_way;
+    if (!dlist_is_empty(const_cast<dlist_head *>(list))) {
+        const Entry *entry = dlist_head_element(Entry, node, const_cast<dlist_head *>(list));
+        activity =
+            connection->phase == Phase::kConnecting ? Activity::kConnecting : Activity::kActive;
+        shown = entry;
+        query = entry->sql;
+        shard_id = entry->shard_id;
+    }
+    if (shown == connection->shown && activity == connection->shown_as)
+        return;
+    connection->shown = shown;
+    connection->shown_as = activity;
+    show_activity(connection->session, activity, query, shard_id);
 }
 
 } // namespace panvel

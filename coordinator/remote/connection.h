@@ -3,6 +3,7 @@
 #pragma once
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/monitor/sessions.h"
 #include "coordinator/remote/remote.h"
 #include "coordinator/remote/settings.h"
 
@@ -71,6 +72,7 @@ struct Entry {
     bool binary_results;
     bool retryable;
     int level; // local nesting level it belongs to
+    int64 shard_id;
     const Settings *settings;
     const char *sql;
     const char *second_sql; // kControl: a further command of the same group, or null
@@ -103,9 +105,14 @@ struct Connection {
     int32 port;
     char *dbname;
     char *user_name;
+    ServerHandle server;
+    int session;       // place in shared memory (monitor/sessions.h); -1: none
+    const void *shown; // what it says there
+    Activity shown_as;
 
     Phase phase;
     TimestampTz deadline; // kConnecting
+    TimestampTz heard_at; // when something last arrived
     bool descriptor_held; // counted by AcquireExternalFD()
     bool pipeline;
     Entry *exclusive;     // being run outside the pipeline
@@ -149,6 +156,8 @@ void forget_transaction(Connection *connection);
 void close_all_connections();
 // A connection of its own to the same node, as the same user, being started; null if that failed.
 PGconn *start_auxiliary(Connection *connection);
+// Brings what shared memory says of the connection up to date.
+void show_connection(Connection *connection);
 
 // send.cpp
 Entry *make_entry(Connection *connection, EntryKind kind, const char *sql,
@@ -181,6 +190,16 @@ void watched_changed(); // a socket was replaced
 // Waits for something to happen on any connection, at most until `deadline` (0: for ever), and
 // acts on it. With `interruptible`, checks for interrupts: may raise.
 void wait_for_progress(TimestampTz deadline, bool interruptible);
+
+// silence.cpp
+// How long a wait may last before look_after_connections() is due, in milliseconds.
+constexpr int kAttention_ms = 100;
+// For connections on which a statement has been under way for a moment: has the server probed,
+// fails those on a server that has been silent for panvel.node_timeout, and asks for a search for
+// deadlocks after deadlock_timeout. Cheap; does its work every kAttention_ms.
+void look_after_connections();
+// Raises 40P01 when the local transaction has been chosen as a deadlock's victim.
+void check_for_deadlock();
 
 // error.cpp
 ErrorData *error_of_result(const PGresult *result, const char *node_name);

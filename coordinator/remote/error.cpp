@@ -4,6 +4,8 @@
 extern "C" {
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 }
 
 namespace panvel {
@@ -12,6 +14,20 @@ namespace {
 char *copy_field(const PGresult *result, int field) {
     const char *value = PQresultErrorField(result, field);
     return value != nullptr && *value != '\0' ? pstrdup(value) : nullptr;
+}
+
+// The shard's schema, "panvel_s12", is none of the user's: the schema of its table is. Null when it
+// is not such a name, or there is no catalog to look at.
+char *user_schema(const char *schema, const char *table) {
+    constexpr char kPrefix[] = "panvel_s";
+    if (schema == nullptr || table == nullptr || !IsTransactionState() ||
+        strncmp(schema, kPrefix, strlen(kPrefix)) != 0)
+        return nullptr;
+    const char *digits = schema + strlen(kPrefix);
+    if (*digits == '\0' || strlen(digits) > 18 || strspn(digits, "0123456789") != strlen(digits))
+        return nullptr;
+    Oid relid = find_table_of_shard(pg_strtoint64(digits), table);
+    return OidIsValid(relid) ? get_namespace_name(get_rel_namespace(relid)) : nullptr;
 }
 
 ErrorData *new_error(int sqlstate) {
@@ -49,8 +65,10 @@ ErrorData *error_of_result(const PGresult *result, const char *node_name) {
         error->message = pstrdup("unknown error");
     error->detail = copy_field(result, PG_DIAG_MESSAGE_DETAIL);
     error->hint = copy_field(result, PG_DIAG_MESSAGE_HINT);
-    error->schema_name = copy_field(result, PG_DIAG_SCHEMA_NAME);
     error->table_name = copy_field(result, PG_DIAG_TABLE_NAME);
+    error->schema_name = copy_field(result, PG_DIAG_SCHEMA_NAME);
+    if (char *schema = user_schema(error->schema_name, error->table_name); schema != nullptr)
+        error->schema_name = schema;
     error->column_name = copy_field(result, PG_DIAG_COLUMN_NAME);
     error->datatype_name = copy_field(result, PG_DIAG_DATATYPE_NAME);
     error->constraint_name = copy_field(result, PG_DIAG_CONSTRAINT_NAME);

@@ -121,6 +121,7 @@ void connect_further(Connection *connection) {
     if (status != PGRES_POLLING_OK)
         return;
     connection->phase = Phase::kReady;
+    session_connected(connection->session, PQbackendPID(pg));
     if (PQsetnonblocking(pg, 1) != 0)
         connection_failed(connection, PQerrorMessage(pg));
     else
@@ -183,8 +184,10 @@ void read_results(Connection *connection) {
             connection->answered = true;
         take_result(connection, entry, result);
     }
-    if (connection->phase == Phase::kReady)
+    if (connection->phase == Phase::kReady) {
+        connection->heard_at = GetCurrentTimestamp();
         send_queued(connection);
+    }
 }
 
 void connection_ready(Watched *watched) {

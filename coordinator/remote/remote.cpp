@@ -2,6 +2,7 @@
 #include "coordinator/remote/remote.h"
 
 #include "coordinator/remote/connection.h"
+#include "coordinator/remote/start.h"
 #include "coordinator/transaction/doubt.h"
 
 extern "C" {
@@ -158,6 +159,7 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
     entry->binary_results = statement->binary_results;
     entry->retryable = !outside;
     entry->level = GetCurrentTransactionNestLevel();
+    entry->shard_id = statement->shard_id;
     entry->settings = settings;
     connection->used = true;
     if (statement->effect == Effect::kWrite &&
@@ -277,12 +279,14 @@ void init_remote() {
         &connect_timeout_ms, 2000, 10, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "panvel.node_timeout", "How long a node may leave a transaction's end unanswered.",
-        "Also how long sent data may stay unacknowledged before a connection counts as lost.",
+        "Likewise to the monitor before a statement on it fails, and how long sent data may stay "
+        "unacknowledged before a connection counts as lost.",
         &node_timeout_ms, 5000, 10, 600000, PGC_USERSET, GUC_UNIT_MS, nullptr, nullptr, nullptr);
     DefineCustomIntVariable(
         "panvel.max_connections_per_node",
         "How many connections to one node, of different roles, a session keeps open.", nullptr,
         &max_connections_per_node, 2, 1, 1000, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    init_start();
 }
 
 } // namespace panvel

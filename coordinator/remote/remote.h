@@ -56,6 +56,7 @@ struct RemoteStatement {
     bool keep_prepared;                // parse once per connection and keep the prepared statement
     bool binary_results;               // columns arrive in binary form; else as text
     const char *search_path = nullptr; // null: pg_catalog, under which we deparse
+    int64 shard_id = 0;                // what panvel.activity shows; 0: several shards, or none
 };
 
 struct RemoteRequest; // opaque; see the accessors

@@ -10,17 +10,17 @@ extern "C" {
 }
 
 namespace panvel {
-namespace {
 
-// A look-up under way. The C library's helper thread (which blocks all signals and calls nothing
-// of PostgreSQL) writes to it, so it is malloc'd, and one that could not be cancelled is left
-// alone until it has ended by itself.
+// The C library's helper thread writes to it, so it is malloc'd, and one that could not be
+// cancelled is left alone until it has ended by itself.
 struct Lookup {
     gaicb request;
     addrinfo hints;
     char *host;
     Lookup *next;
 };
+
+namespace {
 
 Lookup *abandoned;
 
@@ -43,13 +43,6 @@ void free_abandoned() {
     }
 }
 
-void abandon(Lookup *lookup) {
-    gai_cancel(&lookup->request);
-    lookup->next = abandoned;
-    abandoned = lookup;
-    free_abandoned();
-}
-
 int append_addresses(const addrinfo *list, StringInfo addresses) {
     int count = 0;
     for (const addrinfo *address = list; address != nullptr; address = address->ai_next) {
@@ -63,15 +56,10 @@ int append_addresses(const addrinfo *list, StringInfo addresses) {
     return count;
 }
 
-bool is_numeric(const char *host) {
-    unsigned char buffer[sizeof(in6_addr)];
-    return inet_pton(AF_INET, host, buffer) == 1 || inet_pton(AF_INET6, host, buffer) == 1;
-}
-
 // Waits in steps that are short enough for Ctrl-C; a latch cannot wake gai_suspend().
 void wait_for(Lookup *lookup, TimestampTz deadline) {
     const gaicb *list[1] = {&lookup->request};
-    while (gai_error(&lookup->request) == EAI_INPROGRESS && GetCurrentTimestamp() < deadline) {
+    while (!lookup_done(lookup) && GetCurrentTimestamp() < deadline) {
         timespec step = {0, 20 * 1000 * 1000};
         gai_suspend(list, 1, &step);
         CHECK_FOR_INTERRUPTS();
@@ -80,17 +68,18 @@ void wait_for(Lookup *lookup, TimestampTz deadline) {
 
 } // namespace
 
-int resolve_host(const char *host, TimestampTz deadline, StringInfo addresses, const char **error) {
-    if (is_numeric(host)) {
-        appendStringInfoString(addresses, host);
-        return 1;
-    }
+bool is_numeric_address(const char *host) {
+    unsigned char buffer[sizeof(in6_addr)];
+    return inet_pton(AF_INET, host, buffer) == 1 || inet_pton(AF_INET6, host, buffer) == 1;
+}
+
+Lookup *start_lookup(const char *host, const char **error) {
     free_abandoned();
     Lookup *lookup = static_cast<Lookup *>(calloc(1, sizeof(Lookup)));
     if (lookup == nullptr || (lookup->host = strdup(host)) == nullptr) {
         free(lookup);
         *error = "out of memory";
-        return 0;
+        return nullptr;
     }
     lookup->hints.ai_family = AF_UNSPEC;
     lookup->hints.ai_socktype = SOCK_STREAM;
@@ -101,28 +90,53 @@ int resolve_host(const char *host, TimestampTz deadline, StringInfo addresses, c
     if (int code = getaddrinfo_a(GAI_NOWAIT, list, 1, nullptr); code != 0) {
         free_lookup(lookup);
         *error = gai_strerror(code);
-        return 0;
+        return nullptr;
     }
-    PG_TRY();
-    { wait_for(lookup, deadline); }
-    PG_CATCH();
-    {
-        abandon(lookup);
-        PG_RE_THROW();
-    }
-    PG_END_TRY();
+    return lookup;
+}
 
+bool lookup_done(Lookup *lookup) {
+    return gai_error(&lookup->request) != EAI_INPROGRESS;
+}
+
+int finish_lookup(Lookup *lookup, StringInfo addresses, const char **error) {
     int code = gai_error(&lookup->request);
-    if (code == EAI_INPROGRESS) {
-        abandon(lookup);
-        *error = "name resolution timed out";
-        return 0;
-    }
     int count = code == 0 ? append_addresses(lookup->request.ar_result, addresses) : 0;
     if (count == 0)
         *error = code == 0 ? "the name has no address" : gai_strerror(code);
     free_lookup(lookup);
     return count;
+}
+
+void abandon_lookup(Lookup *lookup) {
+    gai_cancel(&lookup->request);
+    lookup->next = abandoned;
+    abandoned = lookup;
+    free_abandoned();
+}
+
+int resolve_host(const char *host, TimestampTz deadline, StringInfo addresses, const char **error) {
+    if (is_numeric_address(host)) {
+        appendStringInfoString(addresses, host);
+        return 1;
+    }
+    Lookup *lookup = start_lookup(host, error);
+    if (lookup == nullptr)
+        return 0;
+    PG_TRY();
+    { wait_for(lookup, deadline); }
+    PG_CATCH();
+    {
+        abandon_lookup(lookup);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+    if (!lookup_done(lookup)) {
+        abandon_lookup(lookup);
+        *error = "name resolution timed out";
+        return 0;
+    }
+    return finish_lookup(lookup, addresses, error);
 }
 
 } // namespace panvel

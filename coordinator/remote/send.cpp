@@ -311,6 +311,12 @@ Entry *make_entry(Connection *connection, EntryKind kind, const char *sql,
 
 void enqueue(Entry *entry) {
     dlist_push_tail(&entry->connection->queue, &entry->node);
+    if (entry->connection->phase == Phase::kClosed) { // lost since the caller looked
+        Failure failure = make_failure(ERRCODE_CONNECTION_FAILURE, nullptr, nullptr);
+        finish_entry(entry, &failure);
+        free_failure(&failure);
+        return;
+    }
     send_queued(entry->connection);
 }
 
@@ -331,6 +337,7 @@ void send_queued(Connection *connection) {
             return;
         }
     }
+    show_connection(connection);
 }
 
 void send_control(Connection *connection, const char *sql, const char *second_sql, int level) {

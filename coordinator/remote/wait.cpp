@@ -82,9 +82,10 @@ void update_wait_set() {
     }
 }
 
-// Milliseconds to wait at most, -1 for ever; `now` is set when any deadline was looked at.
+// Milliseconds to wait at most, -1 for ever.
 long timeout_until(TimestampTz deadline, bool *connecting, bool *tls) {
     TimestampTz first = deadline;
+    bool busy = false;
     *connecting = *tls = false;
     dlist_iter iter;
     dlist_foreach(iter, &connections) {
@@ -93,16 +94,22 @@ long timeout_until(TimestampTz deadline, bool *connecting, bool *tls) {
             *connecting = true;
             if (first == 0 || connection->deadline < first)
                 first = connection->deadline;
-        } else if (connection->phase == Phase::kReady && !dlist_is_empty(&connection->under_way) &&
-                   PQsslInUse(connection->watched.pg)) {
-            *tls = true;
+        } else if (connection->phase == Phase::kReady && !dlist_is_empty(&connection->under_way)) {
+            busy = true;
+            *tls |= PQsslInUse(connection->watched.pg) != 0;
         }
     }
     long timeout = -1;
     if (first != 0)
         timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), first);
-    if (*tls && (timeout < 0 || timeout > kTlsPoll_ms))
-        timeout = kTlsPoll_ms;
+    auto at_most = [&timeout](long limit) {
+        if (timeout < 0 || timeout > limit)
+            timeout = limit;
+    };
+    if (busy)
+        at_most(kAttention_ms);
+    if (*tls)
+        at_most(kTlsPoll_ms);
     return timeout;
 }
 
@@ -193,8 +200,11 @@ void wait_for_progress(TimestampTz deadline, bool interruptible) {
         poke_tls();
     if (connecting)
         expire_connecting();
-    if (interruptible)
+    look_after_connections();
+    if (interruptible) {
         CHECK_FOR_INTERRUPTS();
+        check_for_deadlock();
+    }
 }
 
 } // namespace panvel

@@ -16,8 +16,9 @@ char *chosen;
 }
 
 void init_crash_points() {
-    DefineCustomStringVariable("panvel.crash_point", "Where to stop: name:kill or name:error.",
-                               nullptr, &chosen, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomStringVariable("panvel.crash_point",
+                               "Where to stop: name:kill, name:stop or name:error.", nullptr,
+                               &chosen, "", PGC_SUSET, 0, nullptr, nullptr, nullptr);
 }
 
 bool crash_point_is(const char *name) {
@@ -30,6 +31,13 @@ void crash_point(const char *name) {
         return;
     if (strcmp(chosen + strlen(name), ":kill") == 0)
         kill(getpid(), SIGKILL);
+    if (strcmp(chosen + strlen(name), ":stop") == 0) {
+        static bool stopped;
+        if (!stopped)
+            raise(SIGSTOP);
+        stopped = true;
+        return;
+    }
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("crash point %s", name)));
 }
 

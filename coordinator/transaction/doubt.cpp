@@ -207,7 +207,7 @@ RecoveryPass begin_recovery_pass() {
     return pass;
 }
 
-void end_recovery_pass(const RecoveryPass &pass, List *uncertain) {
+void end_recovery_pass(const RecoveryPass &pass, List *uncertain, List *unsettled) {
     DatabaseState *state = my_state();
     if (state == nullptr)
         return;
@@ -221,7 +221,7 @@ void end_recovery_pass(const RecoveryPass &pass, List *uncertain) {
         state->all_mark = 0;
     for (int i = 0; i < list_length(uncertain); i++)
         add_doubt(state, list_nth_int(uncertain, i), ++shared->marks);
-    if (uncertain != NIL)
+    if (uncertain != NIL || unsettled != NIL)
         wish(state, false);
     state->passes++;
     SpinLockRelease(&shared->lock);

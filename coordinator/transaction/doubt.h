@@ -26,12 +26,14 @@ bool wait_until_certain(int32 node_id);
 void want_recovery(bool now);
 
 // A recovery pass over the current database: what was marked before its begin and is not in
-// `uncertain` (integer List of node_id) at its end is in doubt no more.
+// `uncertain` (integer List of node_id) at its end is in doubt no more. Nodes in `unsettled` are
+// not in doubt, but something may still become prepared there that nobody will commit: another pass
+// has to look.
 struct RecoveryPass {
     uint64 marks;
 };
 RecoveryPass begin_recovery_pass();
-void end_recovery_pass(const RecoveryPass &pass, List *uncertain);
+void end_recovery_pass(const RecoveryPass &pass, List *uncertain, List *unsettled);
 
 // For the background workers (recovery_worker.cpp).
 void announce_launcher();

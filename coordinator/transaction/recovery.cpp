@@ -4,6 +4,7 @@
 #include "coordinator/remote/connection.h"
 #include "coordinator/transaction/commit_record.h"
 #include "coordinator/transaction/doubt.h"
+#include "coordinator/transaction/orphans.h"
 #include "coordinator/transaction/transaction.h"
 #include "extension/pg/boundary.h"
 
@@ -12,6 +13,7 @@ extern "C" {
 #include "access/xlog.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
@@ -48,10 +50,13 @@ bool is_running(uint64 transaction) {
     return TransactionIdIsInProgress(static_cast<TransactionId>(transaction));
 }
 
+// The background workers come back every few seconds, and the monitor has logged that a node is
+// down.
 void warn(const char *doing, const ClusterNode *node, const ErrorData *error) {
-    ereport(WARNING, (errcode(error->sqlerrcode), errmsg("%s: %s", doing, error->message),
-                      error->detail ? errdetail("%s", error->detail) : 0,
-                      errcontext("on node \"%s\"", node->name)));
+    int level = IsBackgroundWorker ? DEBUG1 : WARNING;
+    ereport(level, (errcode(error->sqlerrcode), errmsg("%s: %s", doing, error->message),
+                    error->detail ? errdetail("%s", error->detail) : 0,
+                    errcontext("on node \"%s\"", node->name)));
 }
 
 NodeAnswer *ask_nodes(List *nodes) {
@@ -213,8 +218,12 @@ int64 recover_transactions() {
     // asked afterwards either shows it or has committed it.
     List *records = commit_records();
     List *nodes = all_nodes();
+    // Before the node is asked for what is prepared: a session that has ended by now prepares
+    // nothing.
+    List *asked = look_for_orphans(nodes);
     NodeAnswer *answers = ask_nodes(nodes);
     List *found = prepared_on(answers, list_length(nodes));
+    List *unsettled = end_orphans(asked);
     resolve_all(found);
     int64 resolved = count_resolved(found);
     bool clean = all_resolved(found);
@@ -226,7 +235,8 @@ int64 recover_transactions() {
         else
             clean = false;
     }
-    end_recovery_pass(pass, uncertain_nodes(records, answers, list_length(nodes), found));
+    end_recovery_pass(pass, uncertain_nodes(records, answers, list_length(nodes), found),
+                      unsettled);
     if (!clean)
         want_recovery(false);
     return resolved;

@@ -2,6 +2,7 @@
 // database a short-lived worker, which holds neither a session here nor one on a node in between.
 #include "coordinator/transaction/recovery_worker.h"
 
+#include "coordinator/monitor/servers.h"
 #include "coordinator/transaction/commit_record.h"
 #include "coordinator/transaction/doubt.h"
 #include "coordinator/transaction/recovery.h"
@@ -75,6 +76,16 @@ bool database_exists(Oid database) {
     return exists;
 }
 
+// Nobody else would notice that their nodes need no probes any more.
+void forget_dropped_databases() {
+    List *databases = databases_with_nodes();
+    ListCell *cell;
+    foreach (cell, databases)
+        if (!database_exists(lfirst_oid(cell)))
+            forget_nodes_of(lfirst_oid(cell));
+    list_free(databases);
+}
+
 // Runs a worker over the database and waits for its end. False when it did not get through.
 bool run_worker(Oid database) {
     BackgroundWorker worker;
@@ -108,6 +119,10 @@ void run_wanted(bool only_urgent) {
     // One round: a wish that comes back in the meantime is for the next.
     Oid first = InvalidOid;
     for (Oid database; OidIsValid(database = next_wanted(only_urgent));) {
+        if (database == first) {
+            want_recovery_of(database);
+            break;
+        }
         if (!database_exists(database)) {
             forget_database(database);
             continue;
@@ -115,8 +130,6 @@ void run_wanted(bool only_urgent) {
         uint64 passes = passes_of(database);
         if (!run_worker(database) || passes_of(database) == passes)
             want_recovery_of(database);
-        if (database == first)
-            break;
         if (!OidIsValid(first))
             first = database;
     }
@@ -138,6 +151,8 @@ void launch() {
                 launcher_has_seen_all();
         }
         run_wanted(!round);
+        if (round)
+            forget_dropped_databases();
         if (round)
             next_round =
                 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), seen_all ? kPeriod_ms : 500);

@@ -64,13 +64,14 @@ bool wrote(const Connection *connection) {
 
 enum class Interrupts {
     kRaise,  // as anywhere
-    kStop,   // the wait ends, nothing is raised
+    kStop,   // the wait ends within kCancel_ms, nothing is raised
     kIgnore, // the wait goes on
 };
 
-// Waits until the connections that `chosen` names are quiet. False at the deadline or interrupt.
+// Waits until the connections that `chosen` names are quiet. False at the deadline, 0 for none.
 template <typename Chosen>
 bool wait_for_quiet(Chosen &&chosen, TimestampTz deadline, Interrupts interrupts) {
+    bool interrupted = false;
     for (;;) {
         bool quiet = true;
         for_each_used([&](Connection *connection) {
@@ -81,10 +82,28 @@ bool wait_for_quiet(Chosen &&chosen, TimestampTz deadline, Interrupts interrupts
             return true;
         if (deadline != 0 && GetCurrentTimestamp() >= deadline)
             return false;
-        if (interrupts == Interrupts::kStop && (QueryCancelPending || ProcDiePending))
-            return false;
+        if (interrupts == Interrupts::kStop && !interrupted &&
+            (QueryCancelPending || ProcDiePending)) {
+            interrupted = true;
+            TimestampTz latest = after(kCancel_ms);
+            deadline = deadline == 0 ? latest : Min(deadline, latest);
+        }
         wait_for_progress(deadline, interrupts == Interrupts::kRaise);
     }
+}
+
+// As long as it takes, but for connections on which nothing comes while their server does not
+// answer the monitor either (those are closed), or that have `limit_ms` when nobody monitors their
+// server.
+template <typename Chosen>
+bool wait_while_alive(Chosen &&chosen, int limit_ms, Interrupts interrupts) {
+    bool monitored = monitor_runs();
+    for_each_used([&](Connection *connection) {
+        ServerState state;
+        if (chosen(connection) && !read_server(connection->server, &state))
+            monitored = false;
+    });
+    return wait_for_quiet(chosen, monitored ? 0 : after(limit_ms), interrupts);
 }
 
 bool answered_with(const Connection *connection, const char *tag) {
@@ -155,8 +174,8 @@ void commit_in_one_phase(Connection *writer) {
     PANVEL_CRASH_POINT("before_commit");
     hold_interrupts();
     send_control(writer, "COMMIT", nullptr, 1);
-    bool quiet = wait_for_quiet([writer](Connection *other) { return other == writer; },
-                                after(node_timeout_ms), Interrupts::kStop);
+    bool quiet = wait_while_alive([writer](Connection *other) { return other == writer; },
+                                  node_timeout_ms, Interrupts::kStop);
     if (quiet && answered_with(writer, "COMMIT")) {
         writer->settings_in_transaction = false;
         return; // interrupts stay held until the local transaction has ended as well
@@ -190,10 +209,10 @@ uint64 new_nonce() {
     return base + ++counter;
 }
 
-void name_prepared(Connection *connection, uint64 transaction, uint64 nonce) {
+void name_prepared(Connection *connection, uint64 transaction, uint64 nonce, int32 branch) {
     pg::core([&] {
-        std::string name = format_gid(
-            Gid{GetSystemIdentifier(), MyDatabaseId, transaction, nonce, connection->node_id});
+        std::string name = format_gid(Gid{GetSystemIdentifier(), MyDatabaseId, transaction, nonce,
+                                          connection->node_id, branch});
         strlcpy(connection->gid, name.c_str(), sizeof(connection->gid));
     });
 }
@@ -240,15 +259,16 @@ void prepare_all(List *writers) {
     uint64 nonce = new_nonce();
     PANVEL_CRASH_POINT("before_prepare");
     List *nodes = NIL;
+    int32 branch = 0;
     ListCell *cell;
     foreach (cell, writers) {
         Connection *connection = static_cast<Connection *>(lfirst(cell));
-        name_prepared(connection, transaction, nonce);
-        nodes = lappend_int(nodes, connection->node_id);
+        name_prepared(connection, transaction, nonce, branch++);
+        nodes = list_append_unique_int(nodes, connection->node_id);
     }
     foreach (cell, writers)
         send_prepare(static_cast<Connection *>(lfirst(cell)));
-    wait_for_quiet(wrote, after(node_timeout_ms), Interrupts::kRaise);
+    wait_while_alive(wrote, node_timeout_ms, Interrupts::kRaise);
     foreach (cell, writers)
         check_prepared(static_cast<Connection *>(lfirst(cell)));
     foreach (cell, writers)
@@ -386,6 +406,7 @@ template <typename Body> void without_raising(Body &&body) {
 
 void forget_all() {
     for_each_used([](Connection *connection) { forget_transaction(connection); });
+    end_session_transaction();
 }
 
 void refuse_prepare() {

@@ -54,6 +54,13 @@ template <typename T> class ArenaVector {
             grow(capacity_ == 0 ? 32 : capacity_ * 2);
         data_[size_++] = value;
     }
+    // Adds room for `count` elements, which are not initialised.
+    T *extend(size_t count) {
+        if (size_ + count > capacity_)
+            grow(std::max(capacity_ * 2, size_ + count));
+        size_ += count;
+        return data_ + size_ - count;
+    }
     void reserve(size_t capacity) {
         if (capacity > capacity_)
             grow(capacity);

@@ -36,8 +36,9 @@ bool keep_both(NeighborLists &lists, uint32_t a, uint32_t b, float distance) {
     return true;
 }
 
-// Joins the set of `node` to another one, preferably where it is near.
-void join_set(NeighborLists &lists, UnionFind &sets, uint32_t node, const NearestFunction &nearest,
+// Joins the set of `node` to another one, preferably where it is near. False when the node has no
+// room for a link.
+bool join_set(NeighborLists &lists, UnionFind &sets, uint32_t node, const NearestFunction &nearest,
               const PairDistance &distance) {
     auto try_node = [&](uint32_t other) {
         if (sets.find(other) == sets.find(node) ||
@@ -48,12 +49,11 @@ void join_set(NeighborLists &lists, UnionFind &sets, uint32_t node, const Neares
     };
     for (uint32_t other : nearest(node))
         if (try_node(other))
-            return;
+            return true;
     for (uint32_t other = 0; other < lists.nodes; other++)
         if (try_node(other))
-            return;
-    // Trees have leaves, and a leaf has room unless a list has a single place.
-    throw std::logic_error("cannot connect the graph");
+            return true;
+    return false;
 }
 
 } // namespace
@@ -108,11 +108,14 @@ uint64_t keep_connected(NeighborLists &lists, const NearestFunction &nearest,
     }
     uint64_t made = 0;
     for (uint32_t node = 1; node < lists.nodes && sets.sets() > 1; node++) {
-        while (sets.find(node) != sets.find(0)) {
-            join_set(lists, sets, node, nearest, distance);
+        while (sets.find(node) != sets.find(0) &&
+               join_set(lists, sets, node, nearest, distance))
             made++;
-        }
     }
+    // A tree has leaves, and a leaf has room unless a list has a single place; every set's leaves
+    // have been tried.
+    if (sets.sets() > 1)
+        throw std::logic_error("cannot connect the graph");
     return made;
 }
 

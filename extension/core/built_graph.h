@@ -33,8 +33,8 @@ struct NeighborLists {
     uint32_t nodes = 0;
     uint32_t slots = 0;
     std::vector<uint32_t> links;
-    std::vector<float> distances;
-    std::vector<uint32_t> kept; // (slots + 31) / 32 words per node
+    std::vector<float> distances; // with_chosen() (link.h)
+    std::vector<uint32_t> kept;   // (slots + 31) / 32 words per node
 
     NeighborLists() = default;
     NeighborLists(uint32_t node_count, uint32_t slot_count);

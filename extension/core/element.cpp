@@ -1,6 +1,5 @@
 #include "extension/core/element.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "extension/core/rabitq.h"
@@ -37,6 +36,16 @@ void place(ElementLayout &l, uint32_t pieces) {
     l.size = align8(l.codes_offset + l.blocks * l.code_bytes);
 }
 
+// The parts of an upper list's slot of `slots` neighbours and `blocks` blocks of codes.
+void place_upper(ElementLayout &l, uint32_t slots, uint32_t blocks) {
+    l.upper_slots = slots;
+    l.upper_blocks = blocks;
+    l.upper_distances_offset = sizeof(UpperSlot) + slots * sizeof(Link);
+    l.upper_factors_offset = l.upper_distances_offset + slots * sizeof(float);
+    l.upper_codes_offset = l.upper_factors_offset + (blocks > 0 ? 2 * slots * sizeof(float) : 0);
+    l.upper_bytes = align8(l.upper_codes_offset + blocks * l.code_bytes);
+}
+
 } // namespace
 
 ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, uint32_t code_bits, uint32_t capacity) {
@@ -57,8 +66,12 @@ ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, uint32_t code_bits, 
         place(l, pieces);
         cut(l, capacity);
     }
-    uint32_t upper = sizeof(UpperSlot) + m * (sizeof(Link) + sizeof(float));
-    l.side_bytes = align8(std::max<uint32_t>(upper, sizeof(DuplicatesSlot)));
+    uint32_t upper_blocks = (m + kNeighborBlock - 1) / kNeighborBlock;
+    if (code_bits > 0)
+        place_upper(l, upper_blocks * kNeighborBlock, upper_blocks);
+    if (code_bits == 0 || l.upper_bytes > capacity)
+        place_upper(l, m, 0);
+    l.side_bytes = align8(sizeof(DuplicatesSlot));
     return l;
 }
 
@@ -70,6 +83,14 @@ void ElementImage::clear(const ElementLayout &layout, uint16_t version, SlotStat
     header().upper = Link::none();
     for (uint32_t i = 0; i < layout.slots; i++)
         links(layout)[i] = Link::none();
+}
+
+void UpperImage::clear(const ElementLayout &layout) const {
+    std::memset(data, 0, layout.upper_bytes);
+    header().next = Link::none();
+    NeighborList all = list(layout);
+    for (uint32_t i = 0; i < all.slots; i++)
+        all.links[i] = Link::none();
 }
 
 } // namespace ann

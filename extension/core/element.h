@@ -6,7 +6,8 @@
 //
 //   pieces     Link per piece of the image that lies outside the head's slot (large vectors)
 //   links      Link per level-0 neighbour, Link::none() where free
-//   distances  float per neighbour: the metric's distance from this element
+//   distances  float per neighbour: the metric's distance from this element; in its lowest bit
+//              whether the link was chosen or fills a place (link.h)
 //   factors    2 floats per neighbour in two arrays, with codes only (rabitq.h)
 //   vector     dim floats
 //   codes      per 32 neighbours their codes of (neighbour - element) for FastScan, one or two
@@ -85,11 +86,21 @@ struct DuplicatesSlot {
     Link next;
     Tid tids[kTidsPerElement];
 };
-// An element's list on one level above 0: m links, then m distances.
+// An element's list on one level above 0; links, distances, factors and codes follow as on
+// level 0, ElementLayout has the offsets.
 struct UpperSlot {
     PieceHeader header;
     Link next; // the list one level below; none on level 1
-    Link links[];
+};
+
+// A list of neighbours where it lies. Owns nothing.
+struct NeighborList {
+    uint32_t slots;
+    uint32_t blocks; // of codes; 0: none
+    Link *links;
+    float *distances;
+    float *factors; // two arrays of `slots`
+    uint8_t *codes;
 };
 
 // Sizes and offsets, all in bytes from the start of the image unless named otherwise.
@@ -111,13 +122,23 @@ struct ElementLayout {
     uint32_t full_pieces = 0; // each piece_bytes of the image
     uint32_t piece_bytes = 0;
     uint32_t rest_bytes = 0;
-    uint32_t side_bytes = 0; // a side slot
+
+    // Lists above level 0. They have codes where a slot with them fits a page.
+    uint32_t upper_slots = 0;
+    uint32_t upper_blocks = 0;
+    uint32_t upper_distances_offset = 0;
+    uint32_t upper_factors_offset = 0;
+    uint32_t upper_codes_offset = 0;
+    uint32_t upper_bytes = 0; // an upper list's slot
+    uint32_t side_bytes = 0;  // a slot of further rows
 
     // `capacity`: bytes a page has for slots. REQUIRES: 1 <= dim <= kMaxDim, 2 <= m <= kMaxM.
     // Without codes there are 2*m neighbours, with codes as many as their blocks hold.
     static ElementLayout make(uint32_t dim, uint32_t m, uint32_t code_bits, uint32_t capacity);
 
     bool spanned() const { return pieces > 0; }
+    uint32_t list_slots(int level) const { return level == 0 ? slots : upper_slots; }
+    bool has_codes(int level) const { return (level == 0 ? blocks : upper_blocks) > 0; }
 };
 
 // Read and write access to the parts of an image. Owns nothing.
@@ -134,6 +155,9 @@ struct ElementImage {
     uint8_t *codes(const ElementLayout &l, uint32_t block) const {
         return data + l.codes_offset + static_cast<size_t>(block) * l.code_bytes;
     }
+    NeighborList list(const ElementLayout &l) const {
+        return {l.slots, l.blocks, links(l), distances(l), factors(l), codes(l, 0)};
+    }
     bool kept(uint32_t slot) const { return (header().kept[slot / 32] >> (slot % 32)) & 1; }
     void set_kept(uint32_t slot, bool kept) const {
         uint32_t bit = 1u << (slot % 32);
@@ -148,6 +172,23 @@ struct ElementImage {
     template <typename T> T *at(uint32_t offset) const {
         return reinterpret_cast<T *>(data + offset);
     }
+};
+
+// The same of an upper list's slot.
+struct UpperImage {
+    uint8_t *data;
+
+    UpperSlot &header() const { return *reinterpret_cast<UpperSlot *>(data); }
+    NeighborList list(const ElementLayout &l) const {
+        return {l.upper_slots,
+                l.upper_blocks,
+                reinterpret_cast<Link *>(data + sizeof(UpperSlot)),
+                reinterpret_cast<float *>(data + l.upper_distances_offset),
+                reinterpret_cast<float *>(data + l.upper_factors_offset),
+                data + l.upper_codes_offset};
+    }
+    // A list without neighbours.
+    void clear(const ElementLayout &layout) const;
 };
 
 } // namespace ann

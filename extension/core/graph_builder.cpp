@@ -20,6 +20,7 @@
 #include <queue>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
@@ -47,9 +48,16 @@ namespace {
 
 constexpr size_t kJoinSearchWidth = 200; // for connecting what a walk does not reach
 
-template <Metric metric> float space_distance(const void *a, const void *b, const void *dim) {
+// Vectors come from all over memory. Asking for all of one at once keeps more of it under way than
+// the processor's own guess; hnswlib's prefetch, of its first line only, is left out with
+// NO_MANUAL_VECTORIZATION.
+template <Metric metric> float space_distance(const void *a, const void *b, const void *dim_place) {
+    size_t dim = *static_cast<const size_t *>(dim_place);
+    const auto *bytes = static_cast<const char *>(b);
+    for (size_t offset = 0; offset < dim * sizeof(float); offset += 64)
+        __builtin_prefetch(bytes + offset);
     return metric_distance(metric, static_cast<const float *>(a), static_cast<const float *>(b),
-                           *static_cast<const size_t *>(dim));
+                           dim);
 }
 
 // hnswlib's view of our kernels.
@@ -78,6 +86,17 @@ class Space : public hnswlib::SpaceInterface<float> {
     size_t dim_;
 };
 
+// hnswlib says by a runtime_error that memory is short.
+template <typename F> void with_bad_alloc(F f) {
+    try {
+        f();
+    } catch (const std::runtime_error &error) {
+        if (std::string_view(error.what()).starts_with("Not enough memory"))
+            throw std::bad_alloc();
+        throw;
+    }
+}
+
 } // namespace
 
 struct GraphBuilder::Impl {
@@ -86,9 +105,12 @@ struct GraphBuilder::Impl {
     // hnswlib numbers nodes in the order threads get to them; we name them by entry.
     std::vector<uint32_t> internal_of;
 
+    // Made small and then enlarged: its constructor leaks when memory is short, resizeIndex() not.
     Impl(const GraphOptions &options, uint32_t size)
-        : space(options.metric, options.dim),
-          graph(&space, size, options.m, options.ef_construction), internal_of(size) {}
+        : space(options.metric, options.dim), graph(&space, 1, options.m, options.ef_construction),
+          internal_of(size) {
+        with_bad_alloc([&] { graph.resizeIndex(size); });
+    }
 
     uint32_t entry_of(uint32_t internal) const {
         return static_cast<uint32_t>(graph.getExternalLabel(internal));
@@ -116,7 +138,9 @@ void GraphBuilder::add_all(const std::atomic<bool> &stop) {
         uint32_t entry = next_++;
         if (entry >= rows_.size())
             return;
-        impl_->internal_of[entry] = impl_->graph.addPoint(rows_.vector(entry), entry, -1);
+        with_bad_alloc([&] {
+            impl_->internal_of[entry] = impl_->graph.addPoint(rows_.vector(entry), entry, -1);
+        });
         rows_.consume(entry);
         added_++;
     }
@@ -143,6 +167,7 @@ void GraphBuilder::collect_list(uint32_t node) {
         if (other != node)
             list.emplace_back(distance(node, other), other);
     }
+    mark_chosen(list);
     if (options_.fill && list.size() < options_.slots)
         add_two_hops(node, list);
     std::sort(list.begin(), list.end());
@@ -152,25 +177,44 @@ void GraphBuilder::collect_list(uint32_t node) {
     }
 }
 
+// hnswlib appends to a list that has room without choosing; inserts are to know which it would
+// choose (neighbor_selection.h).
+void GraphBuilder::mark_chosen(std::vector<std::pair<float, uint32_t>> &list) {
+    std::sort(list.begin(), list.end());
+    for (size_t i = 0; i < list.size(); i++) {
+        bool covered = false;
+        for (size_t j = 0; j < i && !covered; j++)
+            covered = is_chosen(list[j].first) &&
+                      distance(list[i].second, list[j].second) < list[i].first;
+        list[i].first = with_chosen(list[i].first, !covered);
+    }
+}
+
 void GraphBuilder::add_two_hops(uint32_t node, std::vector<std::pair<float, uint32_t>> &list) {
+    // Enough to choose from; the neighbours of the nearest neighbours come first.
+    size_t wanted = options_.slots - list.size();
+    size_t enough = 4 * wanted;
+    std::sort(list.begin(), list.end());
     std::vector<uint32_t> seen = {node};
     for (auto &[near, neighbor] : list)
         seen.push_back(neighbor);
     size_t own = seen.size();
-    for (size_t i = 1; i < own; i++) {
+    for (size_t i = 1; i < own && seen.size() < own + enough; i++) {
         const unsigned *data = impl_->graph.get_linklist0(impl_->internal_of[seen[i]]);
         uint32_t count = impl_->graph.getListCount(const_cast<unsigned *>(data));
-        for (uint32_t j = 0; j < count; j++)
-            seen.push_back(impl_->entry_of(data[1 + j]));
+        for (uint32_t j = 0; j < count; j++) {
+            uint32_t other = impl_->entry_of(data[1 + j]);
+            if (std::find(seen.begin(), seen.end(), other) == seen.end())
+                seen.push_back(other);
+        }
     }
-    std::sort(seen.begin() + own, seen.end());
-    seen.erase(std::unique(seen.begin() + own, seen.end()), seen.end());
     std::vector<std::pair<float, uint32_t>> further;
     for (size_t i = own; i < seen.size(); i++)
-        if (std::find(seen.begin(), seen.begin() + own, seen[i]) == seen.begin() + own)
-            further.emplace_back(distance(node, seen[i]), seen[i]);
-    size_t wanted = std::min<size_t>(options_.slots - list.size(), further.size());
+        further.emplace_back(distance(node, seen[i]), seen[i]);
+    wanted = std::min(wanted, further.size());
     std::partial_sort(further.begin(), further.begin() + wanted, further.end());
+    for (size_t i = 0; i < wanted; i++)
+        further[i].first = with_chosen(further[i].first, false);
     list.insert(list.end(), further.begin(), further.begin() + wanted);
 }
 

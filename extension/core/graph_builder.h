@@ -54,6 +54,7 @@ class GraphBuilder {
     struct Impl;
 
     void collect_list(uint32_t node);
+    void mark_chosen(std::vector<std::pair<float, uint32_t>> &list);
     void add_two_hops(uint32_t node, std::vector<std::pair<float, uint32_t>> &list);
 
     GraphOptions options_;

@@ -19,6 +19,8 @@ struct Link {
     bool empty() const { return block == kNoBlock; }
     // The place alone, as a key for sets.
     uint64_t place() const { return (static_cast<uint64_t>(block) << 16) | slot; }
+    // Place and version, as a key for sets.
+    uint64_t key() const { return place() | static_cast<uint64_t>(version) << 48; }
     bool operator==(const Link &) const = default;
 };
 static_assert(sizeof(Link) == 8);
@@ -38,6 +40,20 @@ inline bool nearer(const Candidate &a, const Candidate &b) {
 }
 inline bool farther(const Candidate &a, const Candidate &b) {
     return nearer(b, a);
+}
+
+// The lowest bit of a distance kept with a link says how the link came into its list: chosen (an
+// edge of the graph proper), or filling a place that would be free. Inserts give way to the
+// former and replace the latter.
+inline bool is_chosen(float distance) {
+    return (std::bit_cast<uint32_t>(distance) & 1) != 0;
+}
+inline float with_chosen(float distance, bool chosen) {
+    uint32_t bits = std::bit_cast<uint32_t>(distance);
+    constexpr uint32_t kExponent = 0x7F800000; // all set: infinity, which has to stay that
+    if ((bits & kExponent) == kExponent)
+        return distance;
+    return std::bit_cast<float>(chosen ? bits | 1u : bits & ~1u);
 }
 
 } // namespace ann

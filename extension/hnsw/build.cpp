@@ -27,6 +27,7 @@ struct BuildState {
     MemoryContext row_context;
     ann::BuildRows *rows;
     ann::GraphBuilder *builder;
+    BuildImages *images;
     ann::WorkerThreads *threads;
     GraphIndex *graph; // set once the graph is in the pages: further rows are inserted there
     double indexed;
@@ -35,6 +36,7 @@ struct BuildState {
 void release_build(int, Datum argument) {
     auto *state = reinterpret_cast<BuildState *>(DatumGetPointer(argument));
     delete std::exchange(state->threads, nullptr); // stops and joins first
+    delete std::exchange(state->images, nullptr);
     delete std::exchange(state->builder, nullptr);
     delete std::exchange(state->rows, nullptr);
 }
@@ -70,6 +72,10 @@ Meta make_meta(Relation index) {
     for (BlockNumber &head : meta.free_pages)
         head = InvalidBlockNumber;
     return meta;
+}
+
+size_t memory_limit() {
+    return static_cast<size_t>(maintenance_work_mem) * 1024;
 }
 
 int thread_count(uint32 entries) {
@@ -113,24 +119,47 @@ void build_graph(BuildState *state) {
                 [](ann::GraphBuilder *builder, const std::atomic<bool> &) { builder->connect(); });
 }
 
+// Encodes the graph on threads and writes it.
+void write_pages(BuildState *state, GraphIndex *graph) {
+    uint32 size = state->builder->size();
+    size_t held = size * ann::GraphBuilder::bytes_per_entry(state->options);
+    bool keep_rotated = graph->meta.code_bits > 0 &&
+                        held + BuildImages::rotated_bytes(*graph, size) <= memory_limit();
+    pg::core([&] {
+        state->images = new BuildImages(*graph, *state->builder, *state->rows, keep_rotated);
+    });
+    BuildImages *images = state->images;
+    int threads = thread_count(size);
+    run_threads(
+        state, threads, kPhaseConnect,
+        [images](ann::GraphBuilder *, const std::atomic<bool> &stop) { images->rotate_all(stop); });
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, kPhaseWrite);
+    pg::core([&] {
+        state->threads->start(threads,
+                              [images](int, const std::atomic<bool> &stop) { images->make(stop); });
+    });
+    write_graph(graph, state->builder, state->rows, images, state->threads);
+}
+
 // Writes what has been collected and frees it.
 void flush_rows(BuildState *state) {
+    GraphIndex *graph = open_graph(state->index);
     if (state->rows->size() > 0) {
         build_graph(state);
-        pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, kPhaseWrite);
-        write_graph(state->index, state->builder, state->rows);
+        write_pages(state, graph);
     }
+    delete std::exchange(state->images, nullptr);
     delete std::exchange(state->builder, nullptr);
     delete std::exchange(state->rows, nullptr);
-    state->graph = open_graph(state->index);
+    state->graph = graph;
+    refresh_meta(graph);
 }
 
 bool memory_exhausted(const BuildState *state) {
     // Vectors move from the rows to the graph and are not held twice.
     size_t per_entry =
         ann::GraphBuilder::bytes_per_entry(state->options) - state->options.dim * sizeof(float);
-    return state->rows->memory() + state->rows->size() * per_entry >=
-           static_cast<size_t>(maintenance_work_mem) * 1024;
+    return state->rows->memory() + state->rows->size() * per_entry >= memory_limit();
 }
 
 void collect_row(BuildState *state, const float *vector, ann::Tid tid) {

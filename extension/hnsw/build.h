@@ -2,6 +2,7 @@
 #pragma once
 
 #include "extension/core/graph_builder.h"
+#include "extension/hnsw/build_images.h"
 #include "extension/hnsw/hnsw.h"
 
 namespace vec {
@@ -10,7 +11,9 @@ namespace vec {
 void write_empty_index(Relation index, ForkNumber fork, const Meta &meta);
 
 // Appends the graph's pages to the index, which has a metapage only, and then makes its entry
-// point known. WAL-logged page by page; an error leaves an index without entry point.
-void write_graph(Relation index, ann::GraphBuilder *builder, const ann::BuildRows *rows);
+// point known; `threads` are making the images. The graph is not empty. WAL-logged page by page; an
+// error leaves an index without entry point.
+void write_graph(GraphIndex *graph, ann::GraphBuilder *builder, const ann::BuildRows *rows,
+                 BuildImages *images, ann::WorkerThreads *threads);
 
 } // namespace vec

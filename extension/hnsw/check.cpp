@@ -16,14 +16,18 @@ namespace vec {
 namespace {
 
 struct Check {
-    explicit Check(ann::Arena arena) : reached(arena), queue(arena), rows(arena) {}
+    explicit Check(ann::Arena arena)
+        : reached(arena), queue(arena), rows(arena), missing(arena), missing_rows(arena) {}
 
     GraphIndex *graph;
     ReturnSetInfo *result;
     MemoryContext row_context;
-    ann::KeySet reached;               // places of elements
+    ann::KeySet reached;               // Link::key() of elements
     ann::ArenaVector<ann::Link> queue; // of them, to be followed
-    ann::KeySet rows;                  // of the table
+    ann::KeySet rows;                  // of what was reached
+    // Rows of the table that were not, until found elsewhere in the index.
+    ann::KeySet missing;
+    ann::ArenaVector<ItemPointerData> missing_rows;
 };
 
 uint64 row_key(ann::Tid tid) {
@@ -58,11 +62,14 @@ bool copy_element(Check *check, ann::Link *link, NeighborCopy *list, ann::Elemen
     return copy_neighbors(check->graph, *link, 0, list);
 }
 
-void check_links(Check *check, ann::Link link, const NeighborCopy &list, int level) {
+// `dead`: the element is on its way out, and vacuum may have freed its neighbours before it.
+void check_links(Check *check, ann::Link link, const NeighborCopy &list, int level, bool dead) {
     for (uint32 i = 0; i < list.capacity; i++) {
         if (list.links[i].empty())
             continue;
         const char *problem = link_problem(check->graph, list.links[i], level);
+        if (dead && problem == kLinkToGone)
+            continue;
         if (problem == nullptr && list.links[i] == link)
             problem = "links to itself";
         for (uint32 j = 0; j < i && problem == nullptr; j++)
@@ -77,10 +84,11 @@ void check_element(Check *check, ann::Link link, NeighborCopy *list) {
     ann::ElementHeader header;
     if (!copy_element(check, &link, list, &header))
         return;
-    check_links(check, link, *list, 0);
+    bool dead = header.slot.state == ann::SlotState::kDead;
+    check_links(check, link, *list, 0, dead);
     for (int level = 1; level <= header.slot.detail; level++) {
         if (copy_neighbors(check->graph, link, level, list))
-            check_links(check, link, *list, level);
+            check_links(check, link, *list, level, dead);
         else
             report(check, link, psprintf("level %d: no list", level));
     }
@@ -129,7 +137,7 @@ void check_free_chains(Check *check) {
 
 // ---------------------------------------------------------------- rows
 void reach(Check *check, ann::Link link) {
-    if (check->reached.insert(link.place()))
+    if (check->reached.insert(link.key()))
         check->queue.push_back(link);
 }
 
@@ -147,7 +155,7 @@ void add_chain(Check *check, ann::Link element, ann::Link slot_link) {
     while (!slot_link.empty()) {
         Buffer buffer;
         uint8 *slot;
-        if (!seen.insert(slot_link.place()) ||
+        if (!seen.insert(slot_link.key()) ||
             !open_side(check->graph, slot_link, element, ann::kSideDuplicates, BUFFER_LOCK_SHARE,
                        &buffer, &slot)) {
             report(check, element, "broken chain of duplicates");
@@ -193,10 +201,56 @@ void check_row(Relation, ItemPointer pointer, Datum *values, bool *is_null, bool
         index_vector(check->graph->metric, check->graph->layout.dim, values[0]) != nullptr;
     MemoryContextSwitchTo(before);
     MemoryContextReset(check->row_context);
-    if (indexed)
-        report(check, {0, 0, 0},
-               psprintf("row (%u,%u) cannot be reached", ItemPointerGetBlockNumber(pointer),
-                        ItemPointerGetOffsetNumber(pointer)));
+    if (indexed && check->missing.insert(row_key(to_tid(*pointer))))
+        check->missing_rows.push_back(*pointer);
+}
+
+// Reports which of the rows belong to the element at `link`.
+void claim_missing(Check *check, ann::Link link, const ann::Tid *tids, uint32 count) {
+    for (uint32 i = 0; i < Min(count, ann::kTidsPerElement); i++) {
+        ItemPointerData pointer = to_pointer(tids[i]);
+        if (!check->missing.contains(row_key(tids[i])) || !check->rows.insert(row_key(tids[i])))
+            continue;
+        report(check, link,
+               psprintf("row (%u,%u) cannot be reached", ItemPointerGetBlockNumberNoCheck(&pointer),
+                        ItemPointerGetOffsetNumberNoCheck(&pointer)));
+    }
+}
+
+void find_missing_on(Check *check, BlockNumber block) {
+    CHECK_FOR_INTERRUPTS();
+    GraphIndex *graph = check->graph;
+    Buffer buffer = ReadBuffer(graph->relation, block);
+    LockBuffer(buffer, BUFFER_LOCK_SHARE);
+    Page page = BufferGetPage(buffer);
+    bool readable = !PageIsNew(page) && page_problem(graph, page) == nullptr;
+    PageKind kind = readable ? static_cast<PageKind>(page_tail(page)->kind) : kPageKinds;
+    for (uint16 i = 0; readable && i < page_tail(page)->slots; i++) {
+        uint8 *slot = slot_at(graph->layout, page, kind, i);
+        if (slot_header(slot).state < ann::SlotState::kLive)
+            continue;
+        if (kind == kElementPage) {
+            const auto &header = *reinterpret_cast<ann::ElementHeader *>(slot);
+            claim_missing(check, {block, i, header.slot.version}, header.tids, header.tid_count);
+        } else if (kind == kSidePage) {
+            const auto &rows = *reinterpret_cast<ann::DuplicatesSlot *>(slot);
+            claim_missing(check, rows.header.owner, rows.tids, rows.header.tid_count);
+        }
+    }
+    UnlockReleaseBuffer(buffer);
+}
+
+// Reports the missing rows with the elements that have them, as far as there are any.
+void report_missing(Check *check) {
+    BlockNumber blocks = RelationGetNumberOfBlocks(check->graph->relation);
+    for (BlockNumber block = kMetaBlock + 1; !check->missing_rows.empty() && block < blocks;
+         block++)
+        find_missing_on(check, block);
+    for (const ItemPointerData &row : check->missing_rows)
+        if (!check->rows.contains(row_key(to_tid(row))))
+            report(check, {kMetaBlock, 0, 0},
+                   psprintf("row (%u,%u) is not in the index", ItemPointerGetBlockNumber(&row),
+                            ItemPointerGetOffsetNumber(&row)));
 }
 
 // Compares with the table's rows in `snapshot`, which is older than the walk.
@@ -226,7 +280,7 @@ const char *link_problem(GraphIndex *graph, ann::Link link, int level) {
         const ann::SlotHeader &header =
             slot_header(slot_at(graph->layout, page, kElementPage, link.slot));
         if (header.version != link.version || header.state < ann::SlotState::kLive)
-            problem = "links to an element that is gone";
+            problem = kLinkToGone;
         else if (header.detail < level)
             problem = "links to an element that does not reach this level";
     }
@@ -254,6 +308,7 @@ SQL_FUNCTION(hnsw_index_check) {
     walk(&check, list);
     UnlockPage(inspected.index, kScanFence, ShareLock);
     check_rows(&check, inspected, snapshot);
+    report_missing(&check);
     UnregisterSnapshot(snapshot);
     close_inspected(inspected);
     return static_cast<Datum>(0);

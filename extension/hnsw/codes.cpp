@@ -5,24 +5,24 @@ namespace vec {
 uint8 choose_code_bits(ann::Metric metric, uint32 dim, uint32 m) {
     if (metric == ann::Metric::kL1 || dim < kMinCodedDim || dim > kMaxCodedDim)
         return 0;
-    for (uint8 bits = ann::kMaxCodeBits; bits > 0; bits--)
+    for (uint8 bits = ann::kMaxCodeBits; bits > 1; bits--)
         if (!ann::ElementLayout::make(dim, m, bits, kPageCapacity).spanned())
             return bits;
-    return 0;
+    return can_have_codes(ann::ElementLayout::make(dim, m, 1, kPageCapacity)) ? 1 : 0;
 }
 
-void encode_edge(const GraphIndex *graph, const Rotated &from, const Rotated &to, EdgeCode *out) {
-    out->factors = ann::encode_edge(graph->metric, from.x, to.x, ann::padded_dim(graph->layout.dim),
+void encode_edge(const GraphIndex *graph, const float *from, const float *to, EdgeCode *out) {
+    out->factors = ann::encode_edge(graph->metric, from, to, ann::padded_dim(graph->layout.dim),
                                     graph->meta.code_bits, out->code);
 }
 
-void put_edge(const GraphIndex *graph, const ann::ElementImage &image, uint32 place,
+void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 place,
               const EdgeCode &edge) {
     const ann::ElementLayout &l = graph->layout;
-    image.factors(l)[place] = edge.factors.constant;
-    image.factors(l)[l.slots + place] = edge.factors.slope;
-    ann::put_code(image.codes(l, place / ann::kBlock), place % ann::kBlock, edge.code,
-                  ann::padded_dim(l.dim), graph->meta.code_bits);
+    list.factors[place] = edge.factors.constant;
+    list.factors[list.slots + place] = edge.factors.slope;
+    ann::put_code(list.codes + static_cast<size_t>(place / ann::kBlock) * l.code_bytes,
+                  place % ann::kBlock, edge.code, ann::padded_dim(l.dim), graph->meta.code_bits);
 }
 
 void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCode *out) {
@@ -44,17 +44,22 @@ ann::QueryTable *make_query_table(GraphIndex *graph, const float *query) {
     return table;
 }
 
-void estimate_neighbors(const GraphIndex *graph, const ann::QueryTable &table,
-                        const ann::ElementImage &image, float distance, float *out) {
-    const ann::ElementLayout &l = graph->layout;
-    float norm = 0;
+Origin::Origin(const GraphIndex *graph, const float *vector, float exact_distance)
+    : distance(exact_distance) {
+    float squared_norm = 0;
     if (ann::needs_norm(graph->metric))
-        norm = -graph->distance(image.vector(l), image.vector(l));
-    float weight = ann::edge_weight(graph->metric, distance, norm);
-    for (uint32 block = 0; block < l.blocks; block++) {
-        const float *constants = image.factors(l) + block * ann::kBlock;
-        ann::estimate_block(table, image.codes(l, block), constants, constants + l.slots, distance,
-                            weight, out + block * ann::kBlock);
+        squared_norm = -graph->distance(vector, vector);
+    weight = ann::edge_weight(graph->metric, distance, squared_norm);
+}
+
+void estimate_neighbors(const ann::QueryTable &table, const ann::NeighborList &list,
+                        const Origin &origin, float *out) {
+    uint32 block_bytes = ann::block_bytes(table.padded, table.bits);
+    for (uint32 block = 0; block < list.blocks; block++) {
+        const float *constants = list.factors + block * ann::kBlock;
+        ann::estimate_block(table, list.codes + static_cast<size_t>(block) * block_bytes, constants,
+                            constants + list.slots, origin.distance, origin.weight,
+                            out + block * ann::kBlock);
     }
 }
 

@@ -6,8 +6,6 @@
 
 namespace vec {
 
-// Codes exist where an element with them fits a page, so dimensions are bounded.
-inline constexpr uint32 kMaxCodedDim = 1024;
 inline constexpr uint32 kMinCodedDim = 64; // below, reading a neighbour is as quick as its code
 
 // Bits per dimension that an index of these options gets; 0: no codes.
@@ -15,8 +13,9 @@ uint8 choose_code_bits(ann::Metric metric, uint32 dim, uint32 m);
 
 // A vector rotated, for several edges from or to it.
 struct Rotated {
-    alignas(64) float x[kMaxCodedDim];
+    float x[kMaxCodedDim];
 
+    Rotated() = default;
     Rotated(const GraphIndex *graph, const float *vector) {
         ann::rotate(graph->meta.rotation_seed, vector, graph->layout.dim, x);
     }
@@ -28,8 +27,13 @@ struct EdgeCode {
 };
 
 // REQUIRES for all below: graph->meta.code_bits > 0.
-void encode_edge(const GraphIndex *graph, const Rotated &from, const Rotated &to, EdgeCode *out);
-void put_edge(const GraphIndex *graph, const ann::ElementImage &image, uint32 place,
+// Of rotated vectors.
+void encode_edge(const GraphIndex *graph, const float *from, const float *to, EdgeCode *out);
+inline void encode_edge(const GraphIndex *graph, const Rotated &from, const Rotated &to,
+                        EdgeCode *out) {
+    encode_edge(graph, from.x, to.x, out);
+}
+void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 place,
               const EdgeCode &edge);
 // Encodes the edge from `from` to the element at `link`; a zero code when that is gone.
 void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCode *out);
@@ -37,9 +41,16 @@ void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCod
 // The table of a query, in CurrentMemoryContext.
 ann::QueryTable *make_query_table(GraphIndex *graph, const float *query);
 
-// Estimates the distances of all the element's neighbours: layout.slots floats. `distance`: the
-// query's from the element.
-void estimate_neighbors(const GraphIndex *graph, const ann::QueryTable &table,
-                        const ann::ElementImage &image, float distance, float *out);
+// The query's distance from an element as far as estimates need it.
+struct Origin {
+    float distance;
+    float weight; // ann::edge_weight()
+
+    Origin(const GraphIndex *graph, const float *vector, float exact_distance);
+};
+
+// Estimates the distances of a list's neighbours, one for each of its slots.
+void estimate_neighbors(const ann::QueryTable &table, const ann::NeighborList &list,
+                        const Origin &origin, float *out);
 
 } // namespace vec

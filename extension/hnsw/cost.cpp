@@ -49,6 +49,35 @@ double page_cost(const IndexOptInfo *info, const Visits &visits) {
     return Min(pages * random_cost, info->rel->pages * sequential_cost + pages * cpu_tuple_cost);
 }
 
+// Whether a scan can be expected to find as many rows as the query wants: without iterative scan it
+// ends after ef_search elements, with it after max_scan_tuples. Of a LIMIT that is not known yet
+// that is supposed.
+bool reaches(const PlannerInfo *root, const IndexOptInfo *info) {
+    double rows = Max(info->rel->rows, 1);
+    double wanted = rows;
+    if (root->limit_tuples > 0)
+        wanted = Min(root->limit_tuples, rows);
+    else if (root->parse->limitCount != nullptr)
+        return true;
+    double elements = wanted / Min(rows / Max(info->tuples, 1), 1); // looked at, for the filter
+    bool iterative = hnsw_iterative_scan != static_cast<int>(IterativeScan::kOff);
+    return elements <= (iterative ? hnsw_max_scan_tuples : hnsw_ef_search);
+}
+
+// What is added when all elements are looked at. The planner takes of it in proportion to the rows
+// it wants, so that the cost grows with LIMIT divided by the filter's selectivity. A scan that
+// would end too early costs a page's random read for every element, as if it went on: then a plan
+// that finds all rows is preferred unless it is much dearer.
+double rest_cost(const PlannerInfo *root, const IndexOptInfo *info, const Visits &visits) {
+    double tuples = Max(info->tuples, 1);
+    double random_cost;
+    get_tablespace_page_costs(info->reltablespace, &random_cost, nullptr);
+    double pages = Min(tuples, static_cast<double>(info->pages)) * random_cost;
+    if (reaches(root, info))
+        pages = page_cost(info, {tuples, 1, visits.toasted});
+    return pages * (1 - visits.share);
+}
+
 } // namespace
 
 void hnsw_cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *startup_cost,
@@ -68,8 +97,9 @@ void hnsw_cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, C
     Visits visits = expected_visits(index, info);
     index_close(index, NoLock);
     double per_element = cpu_index_tuple_cost + 2 * cpu_operator_cost;
-    // All the work is done before the first row comes.
-    *startup_cost = *total_cost = page_cost(info, visits) + visits.elements * per_element;
+    *startup_cost = page_cost(info, visits) + visits.elements * per_element;
+    double rest = Max(info->tuples - visits.elements, 0);
+    *total_cost = *startup_cost + rest_cost(root, info, visits) + rest * per_element;
     *selectivity = costs.indexSelectivity;
 }
 

@@ -1,6 +1,7 @@
 // The access method's handler, options and settings.
 #include "extension/hnsw/hnsw.h"
 
+#include "extension/hnsw/distance_scan.h"
 #include "extension/pg/boundary.h"
 #include "extension/types/vector.h"
 
@@ -17,10 +18,20 @@ extern "C" {
 namespace vec {
 
 int hnsw_ef_search = kDefaultEfSearch;
+int hnsw_iterative_scan = static_cast<int>(IterativeScan::kOff);
+int hnsw_max_scan_tuples = kDefaultMaxScanTuples;
+double hnsw_scan_mem_multiplier = kDefaultScanMemMultiplier;
 
 namespace {
 
 relopt_kind option_kind;
+
+constexpr config_enum_entry kIterativeScanOptions[] = {
+    {"off", static_cast<int>(IterativeScan::kOff), false},
+    {"relaxed_order", static_cast<int>(IterativeScan::kRelaxedOrder), false},
+    {"strict_order", static_cast<int>(IterativeScan::kStrictOrder), false},
+    {nullptr, 0, false},
+};
 
 // An access method's callback with pg::entry around it.
 template <auto function> struct Callback;
@@ -73,6 +84,28 @@ std::string_view support_symbol(Relation index, uint16 number) {
 
 } // namespace
 
+static void define_settings() {
+    DefineCustomIntVariable("hnsw.ef_search",
+                            "Sets the size of the dynamic candidate list for search",
+                            "Valid range is 1..1000.", &hnsw_ef_search, kDefaultEfSearch,
+                            kMinEfSearch, kMaxEfSearch, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomEnumVariable(
+        "hnsw.iterative_scan", "Sets how a scan goes on when a filter needs more rows.",
+        "off: it ends; relaxed_order: rows of a later part may be nearer; strict_order: those are "
+        "left out.",
+        &hnsw_iterative_scan, static_cast<int>(IterativeScan::kOff), kIterativeScanOptions,
+        PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    DefineCustomIntVariable("hnsw.max_scan_tuples",
+                            "Sets how many tuples an iterative scan visits, approximately", nullptr,
+                            &hnsw_max_scan_tuples, kDefaultMaxScanTuples, 1, INT_MAX, PGC_USERSET,
+                            0, nullptr, nullptr, nullptr);
+    DefineCustomRealVariable("hnsw.scan_mem_multiplier",
+                             "Sets the multiple of work_mem that an iterative scan may use",
+                             nullptr, &hnsw_scan_mem_multiplier, kDefaultScanMemMultiplier, 1,
+                             kMaxScanMemMultiplier, PGC_USERSET, 0, nullptr, nullptr, nullptr);
+    MarkGUCPrefixReserved("hnsw");
+}
+
 void init_hnsw() {
     option_kind = add_reloption_kind();
     add_int_reloption(option_kind, "m", "Max number of connections", kDefaultM, kMinM, ann::kMaxM,
@@ -80,11 +113,8 @@ void init_hnsw() {
     add_int_reloption(option_kind, "ef_construction",
                       "Size of the dynamic candidate list for construction", kDefaultEfConstruction,
                       kMinEfConstruction, kMaxEfConstruction, AccessExclusiveLock);
-    DefineCustomIntVariable("hnsw.ef_search",
-                            "Sets the size of the dynamic candidate list for search",
-                            "Valid range is 1..1000.", &hnsw_ef_search, kDefaultEfSearch,
-                            kMinEfSearch, kMaxEfSearch, PGC_USERSET, 0, nullptr, nullptr, nullptr);
-    MarkGUCPrefixReserved("hnsw");
+    define_settings();
+    register_distance_index(Callback<hnsw_cost_estimate>::call);
 }
 
 int option_m(Relation index) {

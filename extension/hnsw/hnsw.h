@@ -15,7 +15,15 @@ inline constexpr int kMinM = 2, kDefaultM = 16;
 inline constexpr int kMinEfConstruction = 4, kMaxEfConstruction = 1000, kDefaultEfConstruction = 64;
 inline constexpr int kMinEfSearch = 1, kMaxEfSearch = 1000, kDefaultEfSearch = 40;
 
-extern int hnsw_ef_search; // setting hnsw.ef_search
+inline constexpr int kDefaultMaxScanTuples = 20000;
+inline constexpr int kDefaultScanMemMultiplier = 1, kMaxScanMemMultiplier = 1000;
+
+enum class IterativeScan { kOff, kRelaxedOrder, kStrictOrder };
+
+extern int hnsw_ef_search;      // setting hnsw.ef_search
+extern int hnsw_iterative_scan; // IterativeScan
+extern int hnsw_max_scan_tuples;
+extern double hnsw_scan_mem_multiplier;
 
 struct HnswOptions { // WITH (...), as reloptions
     int32 vl_len_;

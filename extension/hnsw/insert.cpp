@@ -20,7 +20,9 @@ struct Insertion {
     int level;
     ann::Arena arena;
     LevelNeighbors neighbors[ann::kMaxLevel + 1];
-    const ann::QueryTable *table; // of the vector, once level 0 was searched by codes
+    // Of the vector, where the index has codes.
+    const ann::QueryTable *table;
+    const Rotated *rotated;
 };
 
 int random_level(uint32 m) {
@@ -62,15 +64,16 @@ void choose_level(Insertion *insertion, int level, const ann::LayerSearch &searc
     uint32 found = static_cast<uint32>(search.results.size());
     chosen.list = insertion->arena.array<ann::Candidate>(found);
     memcpy(chosen.list, search.results.begin(), found * sizeof(ann::Candidate));
+    const ann::ElementLayout &layout = insertion->graph->layout;
     chosen.count = choose_neighbors(insertion->graph, insertion->arena, chosen.list, nullptr, found,
-                                    insertion->graph->layout.m, false);
+                                    layout.m, false);
     chosen.filled = chosen.count;
-    if (level > 0 || insertion->graph->meta.code_bits == 0)
+    if (!layout.has_codes(level))
         return;
     // Codes make looking at a neighbour cheap: free places go to the nearest others.
     for (const ann::Candidate &other : search.results) {
         auto same = [&](const ann::Candidate &c) { return c.link == other.link; };
-        if (chosen.filled < insertion->graph->layout.slots &&
+        if (chosen.filled < layout.list_slots(level) &&
             std::none_of(chosen.list, chosen.list + chosen.count, same))
             chosen.list[chosen.filled++] = other;
     }
@@ -84,20 +87,15 @@ bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
     ann::Candidate entry;
     if (!entry_candidate(&pages, &entry))
         return true;
-    int level = graph->meta.entry_level;
-    for (; level > insertion->level; level--)
-        entry = ann::descend(pages, *search, entry, level);
+    pages.use_codes();
+    insertion->table = pages.table;
+    int level = Min(insertion->level, graph->meta.entry_level);
+    descend_to(&pages, search, &entry, level);
     const ann::Candidate *entries = &entry;
     size_t entry_count = 1;
     auto *below = insertion->arena.array<ann::Candidate>(insertion->ef_construction);
     for (; level >= 0; level--) {
-        if (level == 0)
-            search_level0(&pages, search, insertion->arena, entries, entry_count,
-                          insertion->ef_construction);
-        else
-            ann::search_layer(pages, *search, entries, entry_count, insertion->ef_construction,
-                              level);
-        insertion->table = pages.table;
+        search_level(&pages, search, entries, entry_count, insertion->ef_construction, level);
         if (level == 0 && add_to_duplicate(insertion, *search))
             return false;
         choose_level(insertion, level, *search);
@@ -108,6 +106,17 @@ bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
         }
     }
     return true;
+}
+
+// NULL where the index has no codes.
+const Rotated *rotate_for(GraphIndex *graph, const float *vector) {
+    if (graph->meta.code_bits == 0)
+        return nullptr;
+    return new (palloc(sizeof(Rotated))) Rotated(graph, vector);
+}
+
+NewElement new_element(const Insertion *insertion, ann::Link self) {
+    return {self, insertion->vector, insertion->rotated, insertion->table};
 }
 
 void set_entry(Insertion *insertion, ann::Link self) {
@@ -121,9 +130,25 @@ void set_entry(Insertion *insertion, ann::Link self) {
     UnlockReleaseBuffer(buffer);
 }
 
+// Makes a kept link that only one side has an ordinary one. Left alone it would be taken for one of
+// the tree's when the element goes, and be replaced by more.
+void unkeep(GraphIndex *graph, ann::Link element, ann::Link neighbor) {
+    NeighborCopy before;
+    for (bool done = false; !done;) {
+        CHECK_FOR_INTERRUPTS();
+        if (!copy_neighbors(graph, element, 0, &before))
+            return;
+        NeighborCopy after = before;
+        for (uint32 i = 0; i < after.capacity; i++)
+            if (after.links[i] == neighbor)
+                after.kept[i / 32] &= ~(1u << (i % 32));
+        done = replace_list(graph, element, 0, before, after);
+    }
+}
+
 // Makes the tree's link to the new element from its parent, or where that has no room, from the
-// next of the elements that were found.
-void adopt(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
+// next of the elements that were found; false when none has room.
+bool adopt_by_found(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
     GraphIndex *graph = insertion->graph;
     auto keep = [&](ann::Link from, const NewElement &to, float distance) {
         return add_link(graph, from, 0, to, distance, true) == LinkResult::kLinked;
@@ -132,15 +157,40 @@ void adopt(Insertion *insertion, ann::Link self, const ann::LayerSearch &search)
     auto *list = insertion->arena.array<NeighborCopy>(1);
     for (size_t i = 0; i < search.results.size(); i++) {
         const ann::Candidate &parent = search.results[i];
-        if (!keep(parent.link, {self, insertion->vector, insertion->table}, parent.distance))
+        if (parent.link == self ||
+            !keep(parent.link, new_element(insertion, self), parent.distance))
             continue;
-        // The nearest element is the parent that the new one was written with.
-        if (i == 0 || (copy_neighbors(graph, parent.link, 0, list, parent_vector) &&
-                       keep(self, {parent.link, parent_vector, nullptr}, parent.distance)))
+        if (parent.link == insertion->neighbors[0].list[0].link) // written as kept with the element
+            return true;
+        if (!copy_neighbors(graph, parent.link, 0, list, parent_vector))
+            continue;
+        if (keep(self, {parent.link, parent_vector, rotate_for(graph, parent_vector), nullptr},
+                 parent.distance)) {
+            unkeep(graph, self, insertion->neighbors[0].list[0].link);
+            return true;
+        }
+    }
+    return false;
+}
+
+// Lists of few places may all be full of kept links near the new element: a tree has leaves, so
+// looking farther finds room.
+void adopt(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
+    GraphIndex *graph = insertion->graph;
+    if (adopt_by_found(insertion, self, search))
+        return;
+    PageGraph pages{graph, insertion->vector};
+    pages.use_codes();
+    ann::LayerSearch wider(insertion->arena);
+    for (size_t ef = 8 * search.results.size();; ef *= 8) {
+        search_level(&pages, &wider, &search.results[0], 1, ef, 0);
+        if (adopt_by_found(insertion, self, wider))
             return;
+        if (wider.results.size() < ef)
+            break; // that was all
     }
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-                    errmsg("no element near the new one in index \"%s\" has room for a link",
+                    errmsg("no element in index \"%s\" has room for a link to a new one",
                            RelationGetRelationName(graph->relation))));
 }
 
@@ -149,9 +199,8 @@ void link_back(Insertion *insertion, ann::Link self, const ann::LayerSearch &sea
     adopt(insertion, self, search);
     for (int level = Min(insertion->level, graph->meta.entry_level); level >= 0; level--) {
         const LevelNeighbors &neighbors = insertion->neighbors[level];
-        for (uint32 i = 0; i < neighbors.count; i++)
-            add_link(graph, neighbors.list[i].link, level,
-                     {self, insertion->vector, level == 0 ? insertion->table : nullptr},
+        for (uint32 i = 0; i < neighbors.filled; i++)
+            add_link(graph, neighbors.list[i].link, level, new_element(insertion, self),
                      neighbors.list[i].distance, false);
     }
 }
@@ -165,8 +214,9 @@ bool insert_fenced(Insertion *insertion, LOCKMODE fence) {
     bool alone = search.results.empty(); // nothing alive can be reached
     if (alone && fence != ExclusiveLock)
         return false;
-    ann::Link self = write_element(graph, insertion->vector, insertion->tid, insertion->level,
-                                   insertion->neighbors, alone ? -1 : 0);
+    insertion->rotated = rotate_for(graph, insertion->vector);
+    ann::Link self = write_element(graph, insertion->vector, insertion->rotated, insertion->tid,
+                                   insertion->level, insertion->neighbors, alone ? -1 : 0);
     if (!alone)
         link_back(insertion, self, search);
     if (alone || belongs_on_top(*insertion))

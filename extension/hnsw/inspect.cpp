@@ -9,9 +9,11 @@ extern "C" {
 #include "access/relation.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "funcapi.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 }
@@ -22,8 +24,8 @@ namespace {
 struct Figures {
     int64 slots[4] = {}; // elements by state
     int64 rows = 0;
-    int64 degrees = 0;
-    int64 min_degree = -1, max_degree = 0;
+    int64 degrees[ann::kMaxSlots + 1] = {};    // live elements by number of neighbours
+    int64 top_levels[ann::kMaxLevel + 1] = {}; // live elements by level
     int64 pages[kPageKinds] = {};
 };
 
@@ -33,13 +35,11 @@ void count_element(GraphIndex *graph, const ann::ElementImage &image, Figures *f
     if (header.slot.state != ann::SlotState::kLive)
         return;
     figures->rows += header.tid_count;
-    int64 degree = 0;
+    uint32 degree = 0;
     for (uint32 i = 0; i < graph->layout.slots; i++)
         degree += !image.links(graph->layout)[i].empty();
-    figures->degrees += degree;
-    figures->max_degree = Max(figures->max_degree, degree);
-    if (figures->min_degree < 0 || degree < figures->min_degree)
-        figures->min_degree = degree;
+    figures->degrees[degree]++;
+    figures->top_levels[Min(header.slot.detail, ann::kMaxLevel)]++;
 }
 
 void count_page(GraphIndex *graph, BlockNumber block, Figures *figures) {
@@ -60,6 +60,38 @@ void count_page(GraphIndex *graph, BlockNumber block, Figures *figures) {
         }
     }
     UnlockReleaseBuffer(buffer);
+}
+
+struct Degrees {
+    uint32 least = 0, most = 0;
+    double average = 0;
+
+    explicit Degrees(const Figures &figures) {
+        double links = 0, elements = 0;
+        for (uint32 degree = 0; degree <= ann::kMaxSlots; degree++) {
+            if (figures.degrees[degree] == 0)
+                continue;
+            if (elements == 0)
+                least = degree;
+            most = degree;
+            elements += figures.degrees[degree];
+            links += static_cast<double>(degree) * figures.degrees[degree];
+        }
+        average = elements == 0 ? 0 : links / elements;
+    }
+};
+
+// Counts from [0] on, as long as there are any.
+Datum count_array(const int64 *counts, uint32 size) {
+    while (size > 0 && counts[size - 1] == 0)
+        size--;
+    auto *values = static_cast<Datum *>(palloc((size + 1) * sizeof(Datum)));
+    for (uint32 i = 0; i < size; i++)
+        values[i] = Int64GetDatum(counts[i]);
+    int dims[] = {static_cast<int>(size)}, lower_bounds[] = {0};
+    return PointerGetDatum(construct_md_array(values, nullptr, size == 0 ? 0 : 1, dims,
+                                              lower_bounds, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+                                              TYPALIGN_DOUBLE));
 }
 
 const char *metric_name(ann::Metric metric) {
@@ -112,6 +144,7 @@ SQL_FUNCTION(hnsw_index_info) {
     TupleDesc descriptor;
     if (get_call_result_type(fcinfo, nullptr, &descriptor) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
+    Degrees degrees(figures);
     int64 live = figures.slots[static_cast<int>(ann::SlotState::kLive)];
     Datum values[] = {
         Int32GetDatum(static_cast<int32>(graph->meta.dim)),
@@ -124,10 +157,12 @@ SQL_FUNCTION(hnsw_index_info) {
         Int64GetDatum(figures.slots[static_cast<int>(ann::SlotState::kDead)]),
         Int64GetDatum(figures.slots[static_cast<int>(ann::SlotState::kFree)]),
         Int64GetDatum(figures.rows),
-        Int32GetDatum(static_cast<int32>(Max(figures.min_degree, 0))),
-        Float8GetDatum(live == 0 ? 0 : static_cast<double>(figures.degrees) / live),
-        Int32GetDatum(static_cast<int32>(figures.max_degree)),
+        Int32GetDatum(static_cast<int32>(degrees.least)),
+        Float8GetDatum(degrees.average),
+        Int32GetDatum(static_cast<int32>(degrees.most)),
         Int64GetDatum(blocks),
+        count_array(figures.top_levels, lengthof(figures.top_levels)),
+        count_array(figures.degrees, lengthof(figures.degrees)),
     };
     bool nulls[lengthof(values)] = {};
     HeapTuple tuple = heap_form_tuple(BlessTupleDesc(descriptor), values, nulls);

@@ -15,7 +15,9 @@ struct InspectedIndex {
 InspectedIndex open_inspected(Oid relation);
 void close_inspected(const InspectedIndex &inspected);
 
-// Why `link` is no element's, or NULL. `level`: the target has to reach it.
+// Why `link` is no element's, or NULL. `level`: the target has to reach it. kLinkToGone: it was
+// one's that vacuum has freed since.
+inline constexpr char kLinkToGone[] = "links to an element that is gone";
 const char *link_problem(GraphIndex *graph, ann::Link link, int level);
 
 } // namespace vec

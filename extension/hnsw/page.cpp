@@ -1,5 +1,7 @@
 #include "extension/hnsw/page.h"
 
+#include "extension/pg/recent_buffers.h"
+
 namespace vec {
 namespace {
 
@@ -34,19 +36,34 @@ void check_block(GraphIndex *graph, BlockNumber block) {
         report_corruption(graph->relation, block, "a link beyond the end of the index");
 }
 
-// Copies `bytes` of the piece at `link` of the element at `owner` to `out`.
-void gather_piece(GraphIndex *graph, ann::Link link, ann::Link owner, PageKind kind, uint32 bytes,
-                  uint8 *out) {
-    Buffer buffer = read_page(graph, link.block, kind, BUFFER_LOCK_SHARE);
+// A part of a large element's image that lies outside the head.
+struct Piece {
+    PageKind kind;
+    uint32 offset; // in the image
+    uint32 bytes;
+};
+
+Piece piece_of(const ann::ElementLayout &l, uint32 number) {
+    bool full = number < l.full_pieces;
+    return {full ? kPiecePage : kRestPage, l.head_bytes + number * l.piece_bytes,
+            full ? l.piece_bytes : l.rest_bytes};
+}
+
+bool has_codes(const ann::ElementLayout &l, const Piece &piece) {
+    return piece.offset + piece.bytes > l.codes_offset;
+}
+
+// The page of a piece of the element at `owner`, locked and checked.
+Buffer open_piece(GraphIndex *graph, ann::Link link, ann::Link owner, PageKind kind, int lock) {
+    Buffer buffer = read_page(graph, link.block, kind, lock);
     Page page = BufferGetPage(buffer);
     if (link.slot >= page_tail(page)->slots)
         report_corruption(graph->relation, link.block, "a link to a slot that does not exist");
-    uint8 *slot = slot_at(graph->layout, page, kind, link.slot);
-    auto *header = reinterpret_cast<ann::PieceHeader *>(slot);
+    auto *header =
+        reinterpret_cast<ann::PieceHeader *>(slot_at(graph->layout, page, kind, link.slot));
     if (header->slot.version != link.version || !(header->owner == owner))
         report_corruption(graph->relation, link.block, "a piece of another element");
-    memcpy(out, slot + sizeof(ann::PieceHeader), bytes);
-    UnlockReleaseBuffer(buffer);
+    return buffer;
 }
 
 // Copies a large element, as far as `parts` says, to graph->gathered.
@@ -55,12 +72,14 @@ void gather(GraphIndex *graph, ann::Link owner, uint8 *head, Parts parts) {
     uint32 wanted = parts == Parts::kAll ? l.size : l.codes_offset;
     memcpy(graph->gathered, head, Min(wanted, l.head_bytes));
     const ann::Link *pieces = ann::ElementImage{head}.pieces(l);
-    for (uint32 i = 0, offset = l.head_bytes; i < l.pieces && offset < wanted; i++) {
-        bool full = i < l.full_pieces;
-        uint32 bytes = full ? l.piece_bytes : l.rest_bytes;
-        gather_piece(graph, pieces[i], owner, full ? kPiecePage : kRestPage, bytes,
-                     graph->gathered + offset);
-        offset += bytes;
+    for (uint32 i = 0; i < l.pieces; i++) {
+        Piece piece = piece_of(l, i);
+        if (piece.offset >= wanted)
+            break;
+        Buffer buffer = open_piece(graph, pieces[i], owner, piece.kind, BUFFER_LOCK_SHARE);
+        const uint8 *slot = slot_at(l, BufferGetPage(buffer), piece.kind, pieces[i].slot);
+        memcpy(graph->gathered + piece.offset, slot + sizeof(ann::PieceHeader), piece.bytes);
+        UnlockReleaseBuffer(buffer);
     }
 }
 
@@ -83,7 +102,7 @@ PageTail *page_tail(Page page) {
 }
 
 Buffer read_meta(Relation index, int lock) {
-    Buffer buffer = ReadBuffer(index, kMetaBlock);
+    Buffer buffer = pg::read_recent_buffer(index, kMetaBlock);
     LockBuffer(buffer, lock);
     Page page = BufferGetPage(buffer);
     if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
@@ -102,9 +121,11 @@ GraphIndex *open_graph(Relation index) {
     graph->layout = ann::ElementLayout::make(graph->meta.dim, graph->meta.m, graph->meta.code_bits,
                                              kPageCapacity);
     graph->metric = static_cast<ann::Metric>(graph->meta.metric);
-    if (graph->meta.code_bits > 0 && graph->layout.spanned())
+    if (graph->meta.code_bits > 0 && !can_have_codes(graph->layout))
         report_corruption(index, kMetaBlock, "codes of elements that are too large for them");
     graph->known_blocks = RelationGetNumberOfBlocks(index);
+    for (int kind = 0; kind < kPageKinds; kind++)
+        graph->page_slots[kind] = slots_per_page(graph->layout, static_cast<PageKind>(kind));
     if (graph->layout.spanned())
         graph->gathered = static_cast<uint8 *>(palloc(graph->layout.size));
     return graph;
@@ -122,6 +143,8 @@ uint32 slot_bytes(const ann::ElementLayout &layout, PageKind kind) {
         return sizeof(ann::PieceHeader) + layout.piece_bytes;
     case kRestPage:
         return MAXALIGN(sizeof(ann::PieceHeader) + layout.rest_bytes);
+    case kUpperPage:
+        return layout.upper_bytes;
     default:
         return layout.side_bytes;
     }
@@ -151,7 +174,7 @@ const char *page_problem(GraphIndex *graph, Page page) {
         page_tail(page)->page_id != kPageId || page_tail(page)->kind >= kPageKinds)
         return "not a page of an hnsw index";
     auto kind = static_cast<PageKind>(page_tail(page)->kind);
-    if (page_tail(page)->slots != slots_per_page(graph->layout, kind))
+    if (page_tail(page)->slots != graph->page_slots[kind])
         return "a wrong number of slots";
     return nullptr;
 }
@@ -165,7 +188,7 @@ PageKind check_page(GraphIndex *graph, BlockNumber block, Page page) {
 
 Buffer read_page(GraphIndex *graph, BlockNumber block, PageKind kind, int lock) {
     check_block(graph, block);
-    Buffer buffer = ReadBuffer(graph->relation, block);
+    Buffer buffer = pg::read_recent_buffer(graph->relation, block);
     LockBuffer(buffer, lock);
     if (check_page(graph, block, BufferGetPage(buffer)) != kind)
         report_corruption(graph->relation, block, "a page of another kind than its link says");
@@ -196,11 +219,12 @@ bool open_element(GraphIndex *graph, ann::Link link, int lock, Parts parts, Open
 
 bool open_side(GraphIndex *graph, ann::Link link, ann::Link owner, ann::SideKind kind, int lock,
                Buffer *buffer, uint8 **slot) {
-    *buffer = read_page(graph, link.block, kSidePage, lock);
+    PageKind page_kind = kind == ann::kSideUpper ? kUpperPage : kSidePage;
+    *buffer = read_page(graph, link.block, page_kind, lock);
     Page page = BufferGetPage(*buffer);
     if (link.slot >= page_tail(page)->slots)
         report_corruption(graph->relation, link.block, "a link to a slot that does not exist");
-    *slot = slot_at(graph->layout, page, kSidePage, link.slot);
+    *slot = slot_at(graph->layout, page, page_kind, link.slot);
     auto *header = reinterpret_cast<ann::PieceHeader *>(*slot);
     if (header->slot.version == link.version && header->slot.state == ann::SlotState::kLive &&
         header->slot.detail == kind && header->owner == owner) {
@@ -210,6 +234,46 @@ bool open_side(GraphIndex *graph, ann::Link link, ann::Link owner, ann::SideKind
     }
     UnlockReleaseBuffer(*buffer);
     return false;
+}
+
+bool can_have_codes(const ann::ElementLayout &layout) {
+    uint32 pieces = 0;
+    for (uint32 i = 0; i < layout.pieces; i++)
+        pieces += has_codes(layout, piece_of(layout, i));
+    return pieces <= kMaxCodePieces && layout.dim <= kMaxCodedDim;
+}
+
+ann::ElementImage start_change(GraphIndex *graph, const OpenElement &element, ann::Link link,
+                               GenericXLogState **state) {
+    *state = GenericXLogStart(graph->relation);
+    Page page = GenericXLogRegisterBuffer(*state, element.buffer, 0);
+    if (element.image.data != element.slot)
+        return element.image;
+    return {slot_at(graph->layout, page, kElementPage, link.slot)};
+}
+
+void finish_change(GraphIndex *graph, const OpenElement &element, ann::Link link,
+                   GenericXLogState *state) {
+    const ann::ElementLayout &l = graph->layout;
+    Buffer buffers[kMaxCodePieces];
+    uint32 count = 0;
+    if (element.image.data != element.slot) {
+        Page page = GenericXLogRegisterBuffer(state, element.buffer, 0);
+        memcpy(slot_at(l, page, kElementPage, link.slot), element.image.data, l.head_bytes);
+        for (uint32 i = 0; i < l.pieces; i++) {
+            Piece piece = piece_of(l, i);
+            if (!has_codes(l, piece))
+                continue;
+            ann::Link at = element.image.pieces(l)[i];
+            buffers[count] = open_piece(graph, at, link, piece.kind, BUFFER_LOCK_EXCLUSIVE);
+            page = GenericXLogRegisterBuffer(state, buffers[count++], 0);
+            memcpy(slot_at(l, page, piece.kind, at.slot) + sizeof(ann::PieceHeader),
+                   element.image.data + piece.offset, piece.bytes);
+        }
+    }
+    GenericXLogFinish(state);
+    for (uint32 i = 0; i < count; i++)
+        UnlockReleaseBuffer(buffers[i]);
 }
 
 ann::Arena arena_in(MemoryContext context) {

@@ -27,15 +27,16 @@ static_assert(sizeof(ann::Tid) == sizeof(ItemPointerData));
 
 inline constexpr BlockNumber kMetaBlock = 0;
 inline constexpr uint32 kMagic = 0x50564857;
-inline constexpr uint32 kFormatVersion = 1;
+inline constexpr uint32 kFormatVersion = 2;
 
 // What the slots of a page are. Values are on disk.
 enum PageKind : uint16 {
     kElementPage = 0, // elements (of large vectors: their heads)
     kPiecePage = 1,   // full pieces of large vectors, one a page
     kRestPage = 2,    // the rests of large vectors
-    kSidePage = 3,    // upper lists and chains of duplicates
-    kPageKinds = 4,
+    kSidePage = 3,    // further rows of elements
+    kUpperPage = 4,   // lists of levels above 0
+    kPageKinds = 5,
     kMetaPage = 0x4D,
 };
 
@@ -74,8 +75,9 @@ struct GraphIndex {
     Meta meta;
     ann::ElementLayout layout;
     ann::Metric metric;
-    BlockNumber known_blocks; // the relation has at least so many
-    uint8 *gathered;          // image of a large element, NULL where elements fit a page
+    BlockNumber known_blocks;      // the relation has at least so many
+    uint8 *gathered;               // image of a large element, NULL where elements fit a page
+    uint16 page_slots[kPageKinds]; // slots_per_page()
 
     float distance(const float *a, const float *b) const {
         return ann::metric_distance(metric, a, b, layout.dim);
@@ -115,6 +117,12 @@ inline ann::SlotHeader &slot_header(uint8 *slot) {
     return *reinterpret_cast<ann::SlotHeader *>(slot);
 }
 
+// A record changes the head of an element and so many pieces.
+inline constexpr uint32 kMaxCodePieces = MAX_GENERIC_XLOG_PAGES - 1;
+inline constexpr uint32 kMaxCodedDim = 4096;
+// Whether elements of this layout can have codes: all of a list's codes must fit one record.
+bool can_have_codes(const ann::ElementLayout &layout);
+
 // How much of an element is wanted: a large one lies in several pages.
 enum class Parts { kHead, kVector, kAll };
 
@@ -135,9 +143,18 @@ inline void close_element(const OpenElement &element) {
     UnlockReleaseBuffer(element.buffer);
 }
 
-// A slot in a side page by its link, checked against its owner; false when it is gone.
+// A slot in a side or upper page by its link, checked against its owner; false when it is gone.
 bool open_side(GraphIndex *graph, ann::Link link, ann::Link owner, ann::SideKind kind, int lock,
                Buffer *buffer, uint8 **slot);
+
+// Changes an element that was opened exclusively. Returns the image to be changed, of which only the
+// parts that were opened may be: the page's copy that is to be logged or, of a large element that
+// was gathered, the gathered one, from which head and pieces with codes are written back in one
+// record. Never the page itself: what is changed there first is not logged.
+ann::ElementImage start_change(GraphIndex *graph, const OpenElement &element, ann::Link link,
+                               GenericXLogState **state);
+void finish_change(GraphIndex *graph, const OpenElement &element, ann::Link link,
+                   GenericXLogState *state);
 
 // An Arena in `context`.
 ann::Arena arena_in(MemoryContext context);

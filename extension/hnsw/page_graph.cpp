@@ -2,8 +2,12 @@
 
 #include "extension/core/neighbor_selection.h"
 #include "extension/hnsw/codes.h"
+#include "extension/pg/recent_buffers.h"
 
 namespace vec {
+
+// How many elements are followed on the levels above the one that is searched.
+constexpr size_t kDescentWidth = 1;
 
 bool PageGraph::distance(ann::Link link, ann::Candidate *out) {
     OpenElement element;
@@ -32,55 +36,102 @@ uint32_t PageGraph::neighbors(ann::Link link, int level, ann::Link *out) {
     return count;
 }
 
-bool PageGraph::expand(ann::Link link, ann::Expansion *out) {
-    CHECK_FOR_INTERRUPTS();
-    const ann::ElementLayout &l = graph->layout;
-    OpenElement element;
-    if (!open_element(graph, link, BUFFER_LOCK_SHARE, Parts::kAll, &element))
-        return false;
-    float distance = graph->distance(query, element.image.vector(l));
-    if (std::isnan(distance))
-        distance = std::numeric_limits<float>::infinity();
-    out->element = {distance, element.live(), link};
-    out->count = l.slots;
-    memcpy(out->links, element.image.links(l), l.slots * sizeof(ann::Link));
-    estimate_neighbors(graph, *table, element.image, distance, out->estimates);
-    close_element(element);
-    for (uint32 i = 0; i < l.slots; i++)
-        if (std::isnan(out->estimates[i]))
-            out->estimates[i] = distance;
-    return true;
+void PageGraph::use_codes() {
+    if (query == nullptr || graph->meta.code_bits == 0)
+        return;
+    table = make_query_table(graph, query);
+    expansion = static_cast<ann::Expansion *>(palloc(sizeof(ann::Expansion)));
 }
 
-// A page that is not cached is asked of the kernel early; one that is comes into the processor's
-// cache while the element before it is worked on. The buffer is not pinned, so its page may be
-// another by now: then the hint was in vain.
-void PageGraph::prepare(ann::Link link) {
-    if (link.block >= graph->known_blocks ||
-        link.slot >= slots_per_page(graph->layout, kElementPage))
+namespace {
+
+void take_list(const ann::QueryTable &table, const ann::NeighborList &list, const Origin &origin,
+               ann::Expansion *out) {
+    out->count = list.slots;
+    memcpy(out->links, list.links, list.slots * sizeof(ann::Link));
+    estimate_neighbors(table, list, origin, out->estimates);
+    for (uint32 i = 0; i < list.slots; i++)
+        if (std::isnan(out->estimates[i]))
+            out->estimates[i] = origin.distance;
+}
+
+// A page seen lately comes into the processor's cache while something else is worked on. It is not
+// pinned, so it may be another by now: then the hint was in vain.
+void prepare_slot(GraphIndex *graph, PageKind kind, ann::Link link, uint32 bytes) {
+    if (link.block >= graph->known_blocks || link.slot >= graph->page_slots[kind])
         return;
-    PrefetchBufferResult found = PrefetchBuffer(graph->relation, MAIN_FORKNUM, link.block);
-    if (!BufferIsValid(found.recent_buffer))
+    const char *page = pg::prepare_recent_page(graph->relation, link.block);
+    if (page == nullptr) {
+        PrefetchBuffer(graph->relation, MAIN_FORKNUM, link.block);
         return;
-    uint32 bytes = slot_bytes(graph->layout, kElementPage);
-    const uint8 *slot =
-        slot_at(graph->layout, BufferGetPage(found.recent_buffer), kElementPage, link.slot);
+    }
+    const uint8 *slot = slot_at(graph->layout, const_cast<char *>(page), kind, link.slot);
+    __builtin_prefetch(page);
+    __builtin_prefetch(page_tail(const_cast<char *>(page)));
     for (uint32 offset = 0; offset < bytes; offset += 64)
         __builtin_prefetch(slot + offset);
 }
 
-void search_level0(PageGraph *pages, ann::LayerSearch *search, ann::Arena arena,
-                   const ann::Candidate *entries, size_t entry_count, size_t ef) {
-    if (pages->graph->meta.code_bits == 0 || pages->query == nullptr) {
-        ann::search_layer(*pages, *search, entries, entry_count, ef, 0);
-        return;
+} // namespace
+
+bool PageGraph::expand(ann::Link link, ann::Expansion *out) {
+    CHECK_FOR_INTERRUPTS();
+    const ann::ElementLayout &l = graph->layout;
+    OpenElement element;
+    if (!open_element(graph, link, BUFFER_LOCK_SHARE, level == 0 ? Parts::kAll : Parts::kVector,
+                      &element))
+        return false;
+    ann::Link upper = element.image.header().upper;
+    if (level > 0)
+        prepare_slot(graph, kUpperPage, upper, l.upper_bytes);
+    float distance = graph->distance(query, element.image.vector(l));
+    if (std::isnan(distance))
+        distance = std::numeric_limits<float>::infinity();
+    out->element = {distance, element.live(), link};
+    out->count = 0;
+    Origin origin(graph, element.image.vector(l), distance);
+    if (level == 0)
+        take_list(*table, element.image.list(l), origin, out);
+    close_element(element);
+    Buffer buffer;
+    ann::UpperImage slot;
+    if (level > 0 && open_upper(graph, link, upper, level, BUFFER_LOCK_SHARE, &buffer, &slot)) {
+        take_list(*table, slot.list(l), origin, out);
+        UnlockReleaseBuffer(buffer);
     }
-    pages->table = make_query_table(pages->graph, pages->query);
-    auto *expansion = arena.array<ann::Expansion>(1);
+    return true;
+}
+
+void PageGraph::prepare(ann::Link link) {
+    if (link == prepared)
+        return;
+    prepared = link;
+    const ann::ElementLayout &l = graph->layout;
+    prepare_slot(graph, kElementPage, link,
+                 level == 0 ? l.head_bytes : Min(l.head_bytes, l.codes_offset));
+}
+
+void search_level(PageGraph *pages, ann::LayerSearch *search, const ann::Candidate *entries,
+                  size_t entry_count, size_t ef, int level) {
+    pages->level = level;
     // Estimates err, but all ef results are of elements expanded, as many as a search by exact
     // distances would have to find: recall is higher at the same ef (README.md).
-    ann::search_coded(*pages, *search, expansion, entries, entry_count, ef);
-    arena.release(arena.owner, expansion);
+    if (pages->has_codes(level))
+        ann::search_coded(*pages, *search, pages->expansion, entries, entry_count, ef);
+    else
+        ann::search_layer(*pages, *search, entries, entry_count, ef, level);
+}
+
+void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entry, int level) {
+    for (int above = pages->graph->meta.entry_level; above > level; above--) {
+        if (!pages->has_codes(above)) {
+            *entry = ann::descend(*pages, *search, *entry, above);
+            continue;
+        }
+        search_level(pages, search, entry, 1, kDescentWidth, above);
+        if (!search->results.empty()) // else all there are dead: go down from where we came
+            *entry = search->results[0];
+    }
 }
 
 bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry) {
@@ -91,15 +142,13 @@ bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry) {
 }
 
 bool open_upper(GraphIndex *graph, ann::Link element, ann::Link upper, int level, int lock,
-                Buffer *buffer, ann::UpperSlot **slot) {
+                Buffer *buffer, ann::UpperImage *slot) {
     for (int steps = 0; !upper.empty() && steps <= ann::kMaxLevel; steps++) {
-        uint8 *found;
-        if (!open_side(graph, upper, element, ann::kSideUpper, lock, buffer, &found))
+        if (!open_side(graph, upper, element, ann::kSideUpper, lock, buffer, &slot->data))
             return false;
-        *slot = reinterpret_cast<ann::UpperSlot *>(found);
-        if ((*slot)->header.level == level)
+        if (slot->header().header.level == level)
             return true;
-        upper = (*slot)->next;
+        upper = slot->header().next;
         UnlockReleaseBuffer(*buffer);
     }
     return false;
@@ -108,12 +157,13 @@ bool open_upper(GraphIndex *graph, ann::Link element, ann::Link upper, int level
 static bool copy_upper(GraphIndex *graph, ann::Link link, ann::Link upper, int level,
                        NeighborCopy *out) {
     Buffer buffer;
-    ann::UpperSlot *slot;
+    ann::UpperImage slot;
     if (!open_upper(graph, link, upper, level, BUFFER_LOCK_SHARE, &buffer, &slot))
         return false;
-    out->capacity = graph->layout.m;
-    memcpy(out->links, slot->links, out->capacity * sizeof(ann::Link));
-    memcpy(out->distances, upper_distances(graph, slot), out->capacity * sizeof(float));
+    ann::NeighborList list = slot.list(graph->layout);
+    out->capacity = list.slots;
+    memcpy(out->links, list.links, list.slots * sizeof(ann::Link));
+    memcpy(out->distances, list.distances, list.slots * sizeof(float));
     memset(out->kept, 0, sizeof(out->kept));
     UnlockReleaseBuffer(buffer);
     return true;

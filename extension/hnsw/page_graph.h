@@ -19,8 +19,18 @@ struct NeighborCopy {
 
 struct PageGraph {
     GraphIndex *graph;
-    const float *query;                     // NULL: every distance is 0
-    const ann::QueryTable *table = nullptr; // of the query; needed for expand() only
+    const float *query; // NULL: every distance is 0
+    // For searching by codes: what use_codes() has made, and the level being searched.
+    const ann::QueryTable *table = nullptr;
+    ann::Expansion *expansion = nullptr;
+    int level = 0;
+    ann::Link prepared = ann::Link::none(); // last
+
+    // Makes the query's table, in CurrentMemoryContext, where the index has codes.
+    void use_codes();
+    bool has_codes(int on_level) const {
+        return table != nullptr && graph->layout.has_codes(on_level);
+    }
 
     bool distance(ann::Link link, ann::Candidate *out);
     uint32_t neighbors(ann::Link link, int level, ann::Link *out);
@@ -28,9 +38,14 @@ struct PageGraph {
     void prepare(ann::Link link);
 };
 
-// The `ef` elements nearest to the query, by codes if the index has them, in search->results.
-void search_level0(PageGraph *pages, ann::LayerSearch *search, ann::Arena arena,
-                   const ann::Candidate *entries, size_t entry_count, size_t ef);
+// The `ef` elements nearest to the query on `level`, in search->results: by codes where its lists
+// have them and use_codes() was called.
+void search_level(PageGraph *pages, ann::LayerSearch *search, const ann::Candidate *entries,
+                  size_t entry_count, size_t ef, int level);
+
+// Goes down to `level` from the levels above it, the entry point being on the highest one:
+// afterwards `entry` is near the query. Leaves `search` to be used again.
+void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entry, int level);
 
 // The element that a search of `page_graph` enters by; false when the index is empty.
 bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry);
@@ -38,12 +53,7 @@ bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry);
 // Finds the side slot with the list of `element` on `level` > 0, following `upper` from the top;
 // locked. False when it is gone.
 bool open_upper(GraphIndex *graph, ann::Link element, ann::Link upper, int level, int lock,
-                Buffer *buffer, ann::UpperSlot **slot);
-
-// The distances of an upper list, which follow its m links.
-inline float *upper_distances(const GraphIndex *graph, ann::UpperSlot *slot) {
-    return reinterpret_cast<float *>(slot->links + graph->layout.m);
-}
+                Buffer *buffer, ann::UpperImage *slot);
 
 // The element's list on `level`; false when the element is gone or does not reach that level.
 // With `vector`, the element's vector is copied there, too.

@@ -1,11 +1,9 @@
-// Scanning: one search, its elements' rows handed out in the order of exact distances.
-#include "extension/hnsw/hnsw.h"
-#include "extension/hnsw/page_graph.h"
+// Scanning: the rows of the elements that a search finds, in the order of exact distances.
+#include "extension/hnsw/scan_search.h"
 
 extern "C" {
 #include "access/relscan.h"
 #include "pgstat.h"
-#include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 }
 
@@ -13,96 +11,135 @@ namespace vec {
 namespace {
 
 struct ScanState {
-    MemoryContext context; // of one search; reset by a rescan
+    ScanSearch *search;
     bool started;
-    GraphIndex *graph;
-    ann::LayerSearch *search;
     size_t next_result;
-    uint32 elements_left; // of ef_search; a slot of a chain counts as one
-    ann::Link element;    // whose rows are handed out
-    ann::Link chain;      // next slot of its chain
+    uint32 elements_left;   // of ef_search; a slot of a chain counts as one
+    float last_distance;    // of an element handed out
+    ann::Candidate element; // whose rows are handed out
+    ann::Link chain;        // next slot of its chain
     ann::Tid rows[ann::kTidsPerElement];
     uint32 row_count;
     uint32 next_row;
     BlockNumber heap_blocks; // the table has at least so many
 };
 
-const float *query_vector(IndexScanDesc scan, GraphIndex *graph) {
-    if (scan->orderByData->sk_flags & SK_ISNULL)
-        return nullptr;
-    const float *query =
-        index_vector(graph->metric, graph->layout.dim, scan->orderByData->sk_argument);
-    if (query == nullptr) // zero under cosine: no direction, so no order
-        query = static_cast<float *>(palloc0(graph->layout.dim * sizeof(float)));
-    return query;
+void copy_rows(ScanState *state, const ann::Tid *tids, uint32 count, ann::Link next) {
+    memcpy(state->rows, tids, sizeof(state->rows));
+    state->row_count = count;
+    state->chain = next;
 }
 
-void run_search(IndexScanDesc scan, ScanState *state) {
-    MemoryContext before = MemoryContextSwitchTo(state->context);
-    state->graph = open_graph(scan->indexRelation);
-    PageGraph pages{state->graph, query_vector(scan, state->graph)};
-    ann::Arena arena = arena_in(state->context);
-    state->search = new (arena.array<ann::LayerSearch>(1)) ann::LayerSearch(arena);
-    state->elements_left = hnsw_ef_search;
-    LockPage(scan->indexRelation, kScanFence, ShareLock);
-    refresh_meta(state->graph); // vacuum may have freed the entry point before we had the lock
-    ann::Candidate entry;
-    if (entry_candidate(&pages, &entry)) {
-        for (int level = state->graph->meta.entry_level; level > 0; level--)
-            entry = ann::descend(pages, *state->search, entry, level);
-        search_level0(&pages, state->search, arena, &entry, 1, hnsw_ef_search);
-    }
-    UnlockPage(scan->indexRelation, kScanFence, ShareLock);
-    MemoryContextSwitchTo(before);
-}
-
-// Copies the rows of the next result; false when it is gone.
-bool load_element(ScanState *state, ann::Link link) {
+// Copies the rows of an element; false when it is gone.
+bool load_element(ScanState *state, const ann::Candidate &candidate) {
     OpenElement element;
-    if (!open_element(state->graph, link, BUFFER_LOCK_SHARE, Parts::kHead, &element))
+    if (!open_element(state->search->graph, candidate.link, BUFFER_LOCK_SHARE, Parts::kHead,
+                      &element))
         return false;
     const ann::ElementHeader &header = element.image.header();
-    state->element = link;
-    state->chain = header.duplicates;
-    state->row_count = header.tid_count;
-    memcpy(state->rows, header.tids, sizeof(state->rows));
+    state->element = candidate;
+    copy_rows(state, header.tids, header.tid_count, header.duplicates);
     close_element(element);
+    if (!state->chain.empty())
+        state->search->chain_read->clear();
     return true;
+}
+
+// The first slot of the element's chain that has not been read. The element's lock keeps the
+// chain as it is meanwhile.
+ann::Link first_unread(ScanState *state) {
+    OpenElement element;
+    if (!open_element(state->search->graph, state->element.link, BUFFER_LOCK_SHARE, Parts::kHead,
+                      &element))
+        return ann::Link::none();
+    ann::Link link = element.image.header().duplicates;
+    for (size_t passed = 0; !link.empty() && state->search->chain_read->contains(link.key());
+         passed++) {
+        Buffer buffer;
+        uint8 *slot;
+        bool circle = passed > state->search->chain_read->size();
+        if (circle || !open_side(state->search->graph, link, state->element.link,
+                                 ann::kSideDuplicates, BUFFER_LOCK_SHARE, &buffer, &slot)) {
+            link = ann::Link::none();
+            break;
+        }
+        link = reinterpret_cast<ann::DuplicatesSlot *>(slot)->next;
+        UnlockReleaseBuffer(buffer);
+    }
+    close_element(element);
+    return link;
 }
 
 // Copies the rows of the next slot of the element's chain; false at its end.
 bool load_chain(ScanState *state) {
-    Buffer buffer;
-    uint8 *slot;
-    if (state->chain.empty() || !open_side(state->graph, state->chain, state->element,
-                                           ann::kSideDuplicates, BUFFER_LOCK_SHARE, &buffer, &slot))
-        return false;
-    auto *rows = reinterpret_cast<ann::DuplicatesSlot *>(slot);
-    state->chain = rows->next;
-    state->row_count = rows->header.tid_count;
-    memcpy(state->rows, rows->tids, sizeof(state->rows));
-    UnlockReleaseBuffer(buffer);
-    return true;
+    ann::Link link = state->chain;
+    while (!link.empty() && state->search->chain_read->insert(link.key())) {
+        CHECK_FOR_INTERRUPTS();
+        Buffer buffer;
+        uint8 *slot;
+        if (open_side(state->search->graph, link, state->element.link, ann::kSideDuplicates,
+                      BUFFER_LOCK_SHARE, &buffer, &slot)) {
+            auto *rows = reinterpret_cast<ann::DuplicatesSlot *>(slot);
+            copy_rows(state, rows->tids, rows->header.tid_count, rows->next);
+            UnlockReleaseBuffer(buffer);
+            return true;
+        }
+        // Vacuum has freed the slot, which held no row any more; but others may follow it.
+        link = first_unread(state);
+    }
+    state->chain = ann::Link::none();
+    return false;
+}
+
+// Copies the rows of the next element; false when there are no more elements.
+bool load_next_element(ScanState *state) {
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        const ann::ArenaVector<ann::Candidate> &results = state->search->layer->results;
+        if (state->next_result == results.size()) {
+            next_batch(state->search);
+            state->next_result = 0;
+            if (results.empty())
+                return false;
+        }
+        const ann::Candidate &candidate = results[state->next_result++];
+        if (state->search->iterative == IterativeScan::kStrictOrder &&
+            candidate.distance < state->last_distance)
+            continue;
+        if (load_element(state, candidate)) {
+            state->last_distance = candidate.distance;
+            return true;
+        }
+    }
 }
 
 // Makes the next rows ready; false when there are no more.
 bool load_rows(ScanState *state) {
+    bool bounded = state->search->iterative == IterativeScan::kOff;
     state->next_row = state->row_count = 0;
-    while (state->elements_left > 0) {
-        CHECK_FOR_INTERRUPTS();
-        bool loaded = load_chain(state);
-        if (!loaded) {
-            state->chain = ann::Link::none();
-            if (state->next_result == state->search->results.size())
-                return false;
-            loaded = load_element(state, state->search->results[state->next_result++].link);
-        }
-        if (loaded)
-            state->elements_left--;
-        if (loaded && state->row_count > 0)
+    while (!bounded || state->elements_left > 0) {
+        if (!load_chain(state) && !load_next_element(state))
+            return false;
+        state->elements_left--;
+        if (state->row_count > 0)
             return true;
     }
     return false;
+}
+
+// The ORDER BY operator's value for what is handed out. L2 is squared inside; a query that has no
+// direction has no cosine.
+void set_distance(IndexScanDesc scan, const ScanState *state) {
+    const ScanSearch *search = state->search;
+    double distance = state->element.distance;
+    if (search->graph->metric == ann::Metric::kL2)
+        distance = std::sqrt(distance);
+    else if (search->no_direction)
+        distance = std::numeric_limits<double>::quiet_NaN();
+    else if (search->graph->metric == ann::Metric::kCosine)
+        distance = std::clamp(distance, 0.0, 2.0);
+    scan->xs_orderbyvals[0] = Float8GetDatum(distance);
+    scan->xs_orderbynulls[0] = search->pages.query == nullptr;
 }
 
 // A damaged index must not send the executor to a block that the table does not have.
@@ -112,7 +149,7 @@ void check_row_exists(IndexScanDesc scan, ScanState *state, const ItemPointerDat
         return;
     state->heap_blocks = RelationGetNumberOfBlocks(scan->heapRelation);
     if (block >= state->heap_blocks)
-        report_corruption(scan->indexRelation, state->element.block, "a row beyond the table");
+        report_corruption(scan->indexRelation, state->element.link.block, "a row beyond the table");
 }
 
 void check_scan(IndexScanDesc scan) {
@@ -129,19 +166,21 @@ void check_scan(IndexScanDesc scan) {
 IndexScanDesc hnsw_begin_scan(Relation index, int keys, int order_bys) {
     IndexScanDesc scan = RelationGetIndexScan(index, keys, order_bys);
     auto *state = static_cast<ScanState *>(palloc0(sizeof(ScanState)));
-    state->context =
-        AllocSetContextCreate(CurrentMemoryContext, "hnsw scan", ALLOCSET_DEFAULT_SIZES);
+    state->search = make_scan_search();
     scan->opaque = state;
+    if (order_bys > 0) {
+        scan->xs_orderbyvals = static_cast<Datum *>(palloc0(order_bys * sizeof(Datum)));
+        scan->xs_orderbynulls = static_cast<bool *>(palloc0(order_bys * sizeof(bool)));
+    }
     return scan;
 }
 
 void hnsw_rescan(IndexScanDesc scan, ScanKey keys, int, ScanKey order_bys, int) {
     auto *state = static_cast<ScanState *>(scan->opaque);
-    MemoryContext context = state->context;
-    MemoryContextReset(context);
-    *state = {};
-    state->context = context;
+    state->started = false;
+    state->next_result = state->row_count = state->next_row = 0;
     state->chain = ann::Link::none();
+    state->last_distance = -std::numeric_limits<float>::infinity();
     if (keys != nullptr && scan->numberOfKeys > 0)
         memmove(scan->keyData, keys, scan->numberOfKeys * sizeof(ScanKeyData));
     if (order_bys != nullptr && scan->numberOfOrderBys > 0)
@@ -155,13 +194,15 @@ bool hnsw_get_tuple(IndexScanDesc scan, ScanDirection direction) {
     if (!state->started) {
         check_scan(scan);
         pgstat_count_index_scan(scan->indexRelation);
-        run_search(scan, state);
+        first_batch(state->search, scan);
+        state->elements_left = state->search->ef;
         state->started = true;
     }
     if (state->next_row == state->row_count && !load_rows(state))
         return false;
     scan->xs_heaptid = to_pointer(state->rows[state->next_row++]);
     check_row_exists(scan, state, scan->xs_heaptid);
+    set_distance(scan, state);
     scan->xs_recheck = false;
     scan->xs_recheckorderby = false;
     return true;
@@ -169,7 +210,7 @@ bool hnsw_get_tuple(IndexScanDesc scan, ScanDirection direction) {
 
 void hnsw_end_scan(IndexScanDesc scan) {
     auto *state = static_cast<ScanState *>(scan->opaque);
-    MemoryContextDelete(state->context);
+    MemoryContextDelete(state->search->kept);
     pfree(state);
     scan->opaque = nullptr;
 }

@@ -79,11 +79,15 @@ void unlink_chain_slot(GraphIndex *graph, ann::Link element, Buffer element_buff
     UnlockReleaseBuffer(buffer);
 }
 
-// Vacuums the element's chain; its page is locked exclusively.
+// Vacuums the element's chain; its page is locked exclusively, so nobody can interrupt and no
+// sleep is due, but a damaged chain must not lead in a circle.
 void filter_chain(VacuumState *vacuum, ann::Link element, Buffer buffer, ann::Link first) {
     ann::Link before = ann::Link::none();
+    uint64 slots = static_cast<uint64>(RelationGetNumberOfBlocks(vacuum->graph->relation)) *
+                   slots_per_page(vacuum->graph->layout, kSidePage);
     for (ann::Link link = first; !link.empty();) {
-        vacuum_delay_point();
+        if (slots-- == 0)
+            report_corruption(vacuum->graph->relation, link.block, "a circle of duplicates");
         bool empty;
         ann::Link next = filter_chain_slot(vacuum, element, link, &empty);
         if (empty)
@@ -169,14 +173,6 @@ void run_vacuum(VacuumState *vacuum) {
 }
 
 } // namespace
-
-DeadElement *VacuumState::find_dead(ann::Link link) {
-    DeadElement *found =
-        std::lower_bound(dead.begin(), dead.end(), link, [](const DeadElement &a, ann::Link b) {
-            return a.link.place() < b.place();
-        });
-    return found != dead.end() && found->link == link ? found : nullptr;
-}
 
 IndexBulkDeleteResult *hnsw_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
                                         IndexBulkDeleteCallback callback, void *callback_state) {

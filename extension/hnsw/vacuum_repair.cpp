@@ -1,5 +1,6 @@
-// The graph around dead elements: first, in memory, how the tree goes on without them, then every
-// list that has a dead neighbour gets others, found among that neighbour's neighbours.
+// The lists around dead elements: every list that has a dead neighbour gets others, found among
+// that neighbour's neighbours.
+#include "extension/hnsw/codes.h"
 #include "extension/hnsw/slot.h"
 #include "extension/hnsw/vacuum.h"
 #include "extension/hnsw/write.h"
@@ -12,80 +13,10 @@ extern "C" {
 namespace vec {
 namespace {
 
-// ---------------------------------------------------------------- the tree
-uint32 find_component(VacuumState *vacuum, uint32 index) {
-    ann::ArenaVector<DeadElement> &dead = vacuum->dead;
-    while (dead[index].component != index)
-        index = dead[index].component = dead[dead[index].component].component;
-    return index;
-}
-
-uint32 index_of(VacuumState *vacuum, const DeadElement *element) {
-    return static_cast<uint32>(element - vacuum->dead.begin());
-}
-
-bool exists(GraphIndex *graph, ann::Link link) {
-    OpenElement element;
-    if (!open_element(graph, link, BUFFER_LOCK_SHARE, Parts::kHead, &element))
-        return false;
-    close_element(element);
-    return true;
-}
-
-// Unites the dead that the tree links, and notes their living neighbours in the tree as
-// (component's element, neighbour) in vacuum->bridges.
-void find_boundaries(VacuumState *vacuum, NeighborCopy *list) {
-    for (uint32 i = 0; i < vacuum->dead.size(); i++) {
-        vacuum_delay_point();
-        if (!copy_neighbors(vacuum->graph, vacuum->dead[i].link, 0, list))
-            continue;
-        for (uint32 j = 0; j < list->capacity; j++) {
-            if (list->links[j].empty() || !list->is_kept(j))
-                continue;
-            if (DeadElement *other = vacuum->find_dead(list->links[j]); other != nullptr)
-                vacuum->dead[find_component(vacuum, i)].component =
-                    find_component(vacuum, index_of(vacuum, other));
-            else if (exists(vacuum->graph, list->links[j]))
-                vacuum->bridges.push_back({list->links[j], ann::Link::none(), i});
-        }
-    }
-}
-
-// Turns the boundaries into links between each component's living neighbours, one after another.
-void make_bridges(VacuumState *vacuum) {
-    ann::ArenaVector<Bridge> &boundary = vacuum->bridges;
-    for (Bridge &b : boundary)
-        b.component = find_component(vacuum, b.component);
-    auto order = [](const Bridge &a, const Bridge &b) {
-        return a.component != b.component ? a.component < b.component
-                                          : a.from.place() < b.from.place();
-    };
-    std::sort(boundary.begin(), boundary.end(), order);
-    ann::ArenaVector<Bridge> bridges(vacuum->arena);
-    for (size_t i = 1; i < boundary.size(); i++) {
-        const Bridge &a = boundary[i - 1], &b = boundary[i];
-        if (a.component != b.component || a.from == b.from)
-            continue;
-        bridges.push_back({a.from, b.from, a.component});
-        bridges.push_back({b.from, a.from, a.component});
-    }
-    std::sort(bridges.begin(), bridges.end(),
-              [](const Bridge &a, const Bridge &b) { return a.from.place() < b.from.place(); });
-    vacuum->bridges = bridges;
-}
-
-std::span<Bridge> bridges_of(VacuumState *vacuum, ann::Link link) {
-    auto by_place = [](const Bridge &a, const Bridge &b) {
-        return a.from.place() < b.from.place();
-    };
-    auto [first, last] = std::equal_range(vacuum->bridges.begin(), vacuum->bridges.end(),
-                                          Bridge{link, link, 0}, by_place);
-    return {first, last};
-}
-
-// ---------------------------------------------------------------- lists
-// Of the neighbours' neighbours, so many of the nearest are considered.
+// Without codes: of the neighbours' neighbours, so many of the nearest are considered.
 constexpr uint32 kMaxNewCandidates = 64;
+// With codes: so many more than there are free places, by estimated distances.
+constexpr uint32 kSpareCandidates = 8;
 
 // A list being repaired.
 struct Repair {
@@ -96,22 +27,25 @@ struct Repair {
     NeighborCopy before;
     ann::KeySet seen;
     ann::ArenaVector<ann::Candidate> candidates;
-    ann::ArenaVector<uint64> kept;   // places of tree links
-    ann::ArenaVector<uint64> forced; // places that stay in the list
+    ann::ArenaVector<uint64> kept;   // Link::key() of tree links
+    ann::ArenaVector<uint64> forced; // of those that stay in the list
 
     explicit Repair(ann::Arena arena)
         : seen(arena), candidates(arena), kept(arena), forced(arena) {}
+
+    GraphIndex *graph() const { return vacuum->graph; }
+    bool coded() const { return vacuum->graph->layout.has_codes(level); }
 };
 
 bool contains(const ann::ArenaVector<uint64> &places, ann::Link link) {
-    return std::find(places.begin(), places.end(), link.place()) != places.end();
+    return std::find(places.begin(), places.end(), link.key()) != places.end();
 }
 
 void add_candidate(Repair *repair, ann::Link link) {
-    PageGraph pages{repair->vacuum->graph, repair->vector};
+    PageGraph pages{repair->graph(), repair->vector};
     ann::Candidate candidate;
-    if (link.empty() || !repair->seen.insert(link.place()) ||
-        repair->vacuum->find_dead(link) != nullptr)
+    if (link.empty() || repair->vacuum->find_dead(link) != nullptr ||
+        !repair->seen.insert(link.key()))
         return;
     if (pages.distance(link, &candidate) && candidate.live)
         repair->candidates.push_back(candidate);
@@ -120,10 +54,10 @@ void add_candidate(Repair *repair, ann::Link link) {
 // The neighbours that stay, and those that the tree needs; returns whether there is anything to do.
 bool collect_own(Repair *repair, std::span<Bridge> bridges) {
     bool changed = false;
-    repair->seen.insert(repair->link.place());
+    repair->seen.insert(repair->link.key());
     for (const Bridge &bridge : bridges) {
         add_candidate(repair, bridge.to);
-        repair->kept.push_back(bridge.to.place());
+        repair->kept.push_back(bridge.to.key());
         changed = true;
     }
     for (uint32 i = 0; i < repair->before.capacity; i++) {
@@ -135,24 +69,12 @@ bool collect_own(Repair *repair, std::span<Bridge> bridges) {
             continue;
         }
         if (repair->before.is_kept(i) && !contains(repair->kept, link))
-            repair->kept.push_back(link.place());
-        if (repair->seen.insert(link.place()))
+            repair->kept.push_back(link.key());
+        if (repair->seen.insert(link.key()))
             repair->candidates.push_back({repair->before.distances[i], true, link});
-        repair->forced.push_back(link.place());
+        repair->forced.push_back(link.key());
     }
     return changed;
-}
-
-void collect_two_hops(Repair *repair) {
-    auto *list = static_cast<NeighborCopy *>(palloc(sizeof(NeighborCopy)));
-    for (uint32 i = 0; i < repair->before.capacity; i++) {
-        ann::Link link = repair->before.links[i];
-        if (link.empty() || repair->vacuum->find_dead(link) == nullptr ||
-            !copy_neighbors(repair->vacuum->graph, link, repair->level, list))
-            continue;
-        for (uint32 j = 0; j < list->capacity; j++)
-            add_candidate(repair, list->links[j]);
-    }
 }
 
 // Every dead element that this list goes on linking to.
@@ -160,9 +82,22 @@ void retain_dead(Repair *repair, std::span<Bridge> bridges) {
     VacuumState *vacuum = repair->vacuum;
     for (uint32 i = 0; i < repair->before.capacity; i++)
         if (DeadElement *dead = vacuum->find_dead(repair->before.links[i]); dead != nullptr)
-            vacuum->dead[find_component(vacuum, index_of(vacuum, dead))].retained = true;
+            vacuum->dead[vacuum->component_of(vacuum->index_of(dead))].retained = true;
     for (const Bridge &bridge : bridges)
         vacuum->dead[bridge.component].retained = true;
+}
+
+// ---------------------------------------------------------------- by exact distances
+void collect_two_hops(Repair *repair) {
+    auto *list = static_cast<NeighborCopy *>(palloc(sizeof(NeighborCopy)));
+    for (uint32 i = 0; i < repair->before.capacity; i++) {
+        ann::Link link = repair->before.links[i];
+        if (link.empty() || repair->vacuum->find_dead(link) == nullptr ||
+            !copy_neighbors(repair->graph(), link, repair->level, list))
+            continue;
+        for (uint32 j = 0; j < list->capacity; j++)
+            add_candidate(repair, list->links[j]);
+    }
 }
 
 // Chooses the new list: tree links, then those that stay as far as there is room, then new ones.
@@ -184,11 +119,75 @@ uint32 choose_list(Repair *repair) {
         forced[count] = stays;
         candidates[count++] = candidate;
     }
-    bool fill = repair->level == 0 && repair->vacuum->graph->meta.code_bits > 0;
-    return choose_neighbors(repair->vacuum->graph, arena_in(CurrentMemoryContext),
-                            candidates.begin(), forced, count, capacity, fill);
+    return choose_neighbors(repair->graph(), arena_in(CurrentMemoryContext), candidates.begin(),
+                            forced, count, capacity, false);
 }
 
+// ---------------------------------------------------------------- by codes
+// Removes the candidates that have no place beside the tree's links, the farthest first; returns
+// how many places are left.
+uint32 fit_own(Repair *repair) {
+    ann::ArenaVector<ann::Candidate> &candidates = repair->candidates;
+    std::sort(candidates.begin(), candidates.end(), ann::nearer);
+    uint32 room = repair->before.capacity - static_cast<uint32>(repair->kept.size());
+    uint32 count = 0;
+    for (const ann::Candidate &candidate : candidates) {
+        if (!contains(repair->kept, candidate.link)) {
+            if (room == 0)
+                continue;
+            room--;
+        }
+        candidates[count++] = candidate;
+    }
+    candidates.truncate(count);
+    return room;
+}
+
+// Estimates the distances of the dead neighbours' neighbours; each by the first that leads to it.
+void estimate_two_hops(Repair *repair, ann::ArenaVector<ann::Candidate> *out) {
+    VacuumState *vacuum = repair->vacuum;
+    PageGraph pages{repair->graph(), repair->vector,
+                    make_query_table(repair->graph(), repair->vector), nullptr, repair->level};
+    ann::Link dead[ann::kMaxSlots];
+    uint32 dead_count = 0;
+    for (uint32 i = 0; i < repair->before.capacity; i++)
+        if (vacuum->find_dead(repair->before.links[i]) != nullptr)
+            dead[dead_count++] = repair->before.links[i];
+    for (uint32 i = 0; i < dead_count; i++) {
+        if (i + 1 < dead_count)
+            pages.prepare(dead[i + 1]);
+        if (!pages.expand(dead[i], vacuum->expansion))
+            continue;
+        for (uint32 j = 0; j < vacuum->expansion->count; j++) {
+            ann::Link link = vacuum->expansion->links[j];
+            if (!link.empty() && repair->seen.insert(link.key()) &&
+                vacuum->find_dead(link) == nullptr)
+                out->push_back({vacuum->expansion->estimates[j], true, link});
+        }
+    }
+}
+
+// Fills free places with the nearest of the dead neighbours' neighbours.
+void add_estimated(Repair *repair, uint32 room) {
+    ann::ArenaVector<ann::Candidate> estimated(arena_in(CurrentMemoryContext));
+    estimate_two_hops(repair, &estimated);
+    size_t wanted = std::min<size_t>(room + kSpareCandidates, estimated.size());
+    std::partial_sort(estimated.begin(), estimated.begin() + wanted, estimated.end(), ann::nearer);
+    size_t own = repair->candidates.size();
+    PageGraph pages{repair->graph(), repair->vector};
+    for (size_t i = 0; i < wanted; i++) {
+        ann::Candidate candidate;
+        if (i + 1 < wanted)
+            pages.prepare(estimated[i + 1].link);
+        if (pages.distance(estimated[i].link, &candidate) && candidate.live)
+            repair->candidates.push_back(candidate);
+    }
+    std::sort(repair->candidates.begin() + own, repair->candidates.end(), ann::nearer);
+    if (repair->candidates.size() > own + room)
+        repair->candidates.truncate(own + room);
+}
+
+// ---------------------------------------------------------------- the new list
 // Puts the chosen into `list`, each where it was before if it was there.
 void place_list(Repair *repair, uint32 chosen, NeighborCopy *list) {
     *list = repair->before;
@@ -211,7 +210,7 @@ void place_list(Repair *repair, uint32 chosen, NeighborCopy *list) {
         while (!list->links[place].empty())
             place++;
         list->links[place] = candidate.link;
-        list->distances[place] = candidate.distance;
+        list->distances[place] = ann::with_chosen(candidate.distance, !repair->coded());
     }
     for (uint32 i = 0; i < list->capacity; i++)
         if (!list->links[i].empty() && contains(repair->kept, list->links[i]))
@@ -233,31 +232,42 @@ bool try_repair(VacuumState *vacuum, ann::Link link, int level, std::span<Bridge
         retain_dead(&repair, bridges);
         return true;
     }
-    collect_two_hops(&repair);
+    uint32 chosen;
+    if (repair.coded()) {
+        add_estimated(&repair, fit_own(&repair));
+        chosen = static_cast<uint32>(repair.candidates.size());
+    } else {
+        collect_two_hops(&repair);
+        chosen = choose_list(&repair);
+    }
     auto *list = static_cast<NeighborCopy *>(palloc(sizeof(NeighborCopy)));
-    place_list(&repair, choose_list(&repair), list);
+    place_list(&repair, chosen, list);
     return replace_list(vacuum->graph, link, level, repair.before, *list);
 }
 
-void repair_element(VacuumState *vacuum, ann::Link link, int level) {
+void repair_level(VacuumState *vacuum, ann::Link link, int level, std::span<Bridge> bridges) {
     MemoryContext before = MemoryContextSwitchTo(vacuum->working);
-    for (int l = 0; l <= level; l++) {
-        std::span<Bridge> bridges = l == 0 ? bridges_of(vacuum, link) : std::span<Bridge>{};
-        while (!try_repair(vacuum, link, l, bridges))
-            CHECK_FOR_INTERRUPTS();
-        MemoryContextReset(vacuum->working);
-    }
+    while (!try_repair(vacuum, link, level, bridges))
+        CHECK_FOR_INTERRUPTS();
+    MemoryContextReset(vacuum->working);
     MemoryContextSwitchTo(before);
-    if (level > vacuum->best_level) {
-        vacuum->best_level = level;
-        vacuum->best_entry = link;
-    }
 }
 
+// ---------------------------------------------------------------- pages
 struct PageElement {
     ann::Link link;
     int level;
+    bool touched; // has a dead neighbour on level 0
 };
+
+bool has_dead_neighbor(VacuumState *vacuum, const ann::ElementImage &image) {
+    const ann::ElementLayout &l = vacuum->graph->layout;
+    const ann::Link *links = image.links(l);
+    for (uint32 i = 0; i < l.slots; i++)
+        if (!links[i].empty() && vacuum->find_dead(links[i]) != nullptr)
+            return true;
+    return false;
+}
 
 // The live elements of a page; `out` has room for a page's slots.
 uint32 live_elements(VacuumState *vacuum, BlockNumber block, PageElement *out) {
@@ -269,28 +279,37 @@ uint32 live_elements(VacuumState *vacuum, BlockNumber block, PageElement *out) {
     uint32 count = 0;
     if (!PageIsNew(page) && check_page(graph, block, page) == kElementPage) {
         for (uint16 i = 0; i < page_tail(page)->slots; i++) {
-            const ann::SlotHeader &header =
-                slot_header(slot_at(graph->layout, page, kElementPage, i));
+            ann::ElementImage image{slot_at(graph->layout, page, kElementPage, i)};
+            const ann::SlotHeader &header = image.header().slot;
             if (header.state == ann::SlotState::kLive)
-                out[count++] = {{block, i, header.version}, Min(header.detail, ann::kMaxLevel)};
+                out[count++] = {{block, i, header.version},
+                                Min(header.detail, ann::kMaxLevel),
+                                has_dead_neighbor(vacuum, image)};
         }
     }
     UnlockReleaseBuffer(buffer);
     return count;
 }
 
+void repair_element(VacuumState *vacuum, const PageElement &element) {
+    std::span<Bridge> bridges = vacuum->bridges_of(element.link);
+    if (element.touched || !bridges.empty())
+        repair_level(vacuum, element.link, 0, bridges);
+    for (int level = 1; level <= element.level; level++)
+        repair_level(vacuum, element.link, level, {});
+    if (element.level > vacuum->best_level) {
+        vacuum->best_level = element.level;
+        vacuum->best_entry = element.link;
+    }
+}
+
 } // namespace
 
 void repair_graph(VacuumState *vacuum) {
-    std::sort(
-        vacuum->dead.begin(), vacuum->dead.end(),
-        [](const DeadElement &a, const DeadElement &b) { return a.link.place() < b.link.place(); });
-    for (uint32 i = 0; i < vacuum->dead.size(); i++)
-        vacuum->dead[i].component = i;
     if (vacuum->dead.empty())
         return;
-    find_boundaries(vacuum, vacuum->arena.array<NeighborCopy>(1));
-    make_bridges(vacuum);
+    bridge_tree(vacuum);
+    vacuum->expansion = vacuum->arena.array<ann::Expansion>(1);
     auto *elements =
         vacuum->arena.array<PageElement>(slots_per_page(vacuum->graph->layout, kElementPage));
     BlockNumber blocks = RelationGetNumberOfBlocks(vacuum->graph->relation);
@@ -298,10 +317,10 @@ void repair_graph(VacuumState *vacuum) {
         vacuum_delay_point();
         uint32 count = live_elements(vacuum, block, elements);
         for (uint32 i = 0; i < count; i++)
-            repair_element(vacuum, elements[i].link, elements[i].level);
+            repair_element(vacuum, elements[i]);
     }
-    for (DeadElement &dead : vacuum->dead)
-        dead.retained = vacuum->dead[find_component(vacuum, index_of(vacuum, &dead))].retained;
+    for (uint32 i = 0; i < vacuum->dead.size(); i++)
+        vacuum->dead[i].retained = vacuum->dead[vacuum->component_of(i)].retained;
 }
 
 void replace_entry(VacuumState *vacuum) {

@@ -1,6 +1,5 @@
 #include "extension/hnsw/write.h"
 
-#include "extension/hnsw/codes.h"
 #include "extension/hnsw/slot.h"
 
 namespace vec {
@@ -43,49 +42,57 @@ void write_pieces(GraphIndex *graph, ann::Link owner, const ann::ElementImage &i
     }
 }
 
-ann::Link write_upper(GraphIndex *graph, ann::Link owner, int level, ann::Link next,
-                      const LevelNeighbors &neighbors) {
-    ClaimedSlot claimed = claim_slot(graph, kSidePage);
-    GenericXLogState *state = GenericXLogStart(graph->relation);
-    auto *slot = reinterpret_cast<ann::UpperSlot *>(edit_claimed(graph, state, claimed));
-    slot->header = {{claimed.link.version, ann::SlotState::kLive, ann::kSideUpper},
-                    0,
-                    static_cast<uint8>(level),
-                    0,
-                    owner};
-    slot->next = next;
-    for (uint32 i = 0; i < graph->layout.m; i++) {
-        bool used = i < neighbors.count;
-        slot->links[i] = used ? neighbors.list[i].link : ann::Link::none();
-        upper_distances(graph, slot)[i] = used ? neighbors.list[i].distance : 0;
+struct Source {
+    const float *vector;
+    const Rotated *rotated;
+};
+
+// Fills an empty list with the new element's neighbours and their codes.
+void fill_list(GraphIndex *graph, const ann::NeighborList &list, const Source &source,
+               const LevelNeighbors &neighbors) {
+    EdgeCode edge;
+    for (uint32 i = 0; i < neighbors.filled; i++) {
+        list.links[i] = neighbors.list[i].link;
+        list.distances[i] = ann::with_chosen(neighbors.list[i].distance, i < neighbors.count);
+        if (list.blocks == 0)
+            continue;
+        encode_link(graph, *source.rotated, neighbors.list[i].link, &edge);
+        put_edge(graph, list, i, edge);
     }
+}
+
+ann::Link write_upper(GraphIndex *graph, ann::Link owner, int level, ann::Link next,
+                      const Source &source, const LevelNeighbors &neighbors) {
+    // Made before the page is locked: encoding reads other pages.
+    ann::UpperImage image{static_cast<uint8 *>(palloc(graph->layout.upper_bytes))};
+    image.clear(graph->layout);
+    fill_list(graph, image.list(graph->layout), source, neighbors);
+    image.header().next = next;
+    ClaimedSlot claimed = claim_slot(graph, kUpperPage);
+    GenericXLogState *state = GenericXLogStart(graph->relation);
+    image.header().header = {{claimed.link.version, ann::SlotState::kLive, ann::kSideUpper},
+                             0,
+                             static_cast<uint8>(level),
+                             0,
+                             owner};
+    memcpy(edit_claimed(graph, state, claimed), image.data, graph->layout.upper_bytes);
     GenericXLogFinish(state);
     release_claimed(graph, claimed);
+    pfree(image.data);
     return claimed.link;
 }
 
-void fill_image(GraphIndex *graph, const ann::ElementImage &image, const float *vector,
+void fill_image(GraphIndex *graph, const ann::ElementImage &image, const Source &source,
                 ann::Tid tid, int level, const LevelNeighbors &neighbors, int parent) {
     const ann::ElementLayout &l = graph->layout;
     image.clear(l, 0, ann::SlotState::kLive, static_cast<uint8>(level));
     image.header().tid_count = 1;
     image.header().tids[0] = tid;
-    for (uint32 i = 0; i < neighbors.filled; i++) {
-        image.links(l)[i] = neighbors.list[i].link;
-        image.distances(l)[i] = neighbors.list[i].distance;
-    }
     if (parent >= 0)
         image.set_kept(parent, true);
-    memcpy(image.vector(l), vector, l.dim * sizeof(float));
-    if (l.code_bytes == 0)
-        return;
+    memcpy(image.vector(l), source.vector, l.dim * sizeof(float));
     memset(image.codes(l, 0), 0, l.size - l.codes_offset);
-    Rotated from(graph, vector);
-    EdgeCode edge;
-    for (uint32 i = 0; i < neighbors.filled; i++) {
-        encode_link(graph, from, neighbors.list[i].link, &edge);
-        put_edge(graph, image, i, edge);
-    }
+    fill_list(graph, image.list(l), source, neighbors);
 }
 
 ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {
@@ -99,13 +106,13 @@ ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {
 }
 
 // Data first, the head last: until then its slot is reserved and nobody reads the rest.
-ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, int level,
-                          const LevelNeighbors *neighbors) {
+ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, const Source &source,
+                          int level, const LevelNeighbors *neighbors) {
     ann::Link self = reserve_slot(graph, kElementPage);
     write_pieces(graph, self, image);
     ann::Link upper = ann::Link::none();
     for (int i = 1; i <= level; i++)
-        upper = write_upper(graph, self, i, upper, neighbors[i]);
+        upper = write_upper(graph, self, i, upper, source, neighbors[i]);
     image.header().upper = upper;
     image.header().slot.version = self.version;
     Buffer buffer;
@@ -118,13 +125,14 @@ ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, int
 
 } // namespace
 
-ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
-                        const LevelNeighbors *neighbors, int parent) {
+ann::Link write_element(GraphIndex *graph, const float *vector, const Rotated *rotated,
+                        ann::Tid tid, int level, const LevelNeighbors *neighbors, int parent) {
     ann::ElementImage image{static_cast<uint8 *>(palloc(graph->layout.size))};
-    fill_image(graph, image, vector, tid, level, neighbors[0], parent);
+    Source source{vector, rotated};
+    fill_image(graph, image, source, tid, level, neighbors[0], parent);
     ann::Link self = level == 0 && !graph->layout.spanned()
                          ? write_simple(graph, image)
-                         : write_composite(graph, image, level, neighbors);
+                         : write_composite(graph, image, source, level, neighbors);
     pfree(image.data);
     return self;
 }

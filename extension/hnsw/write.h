@@ -1,7 +1,7 @@
 // Writing elements and their links, each step one WAL record that leaves the index valid.
 #pragma once
 
-#include "extension/hnsw/page_graph.h"
+#include "extension/hnsw/codes.h"
 
 namespace vec {
 
@@ -14,16 +14,18 @@ struct LevelNeighbors {
 
 // Writes an element with these neighbours (levels + 1 lists, nearest first) and one row. The link
 // at position `parent` of level 0 is marked kept; -1: none. Nothing links to it yet.
-ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
-                        const LevelNeighbors *neighbors, int parent);
+// `rotated`: the vector, where the index has codes.
+ann::Link write_element(GraphIndex *graph, const float *vector, const Rotated *rotated,
+                        ann::Tid tid, int level, const LevelNeighbors *neighbors, int parent);
 
 enum class LinkResult { kLinked, kDeclined, kNoRoom };
 
-// An element that others are to link to. `table`: of its vector, where neighbours' distances from
-// it may be estimated by codes; may be NULL.
+// An element that others are to link to. Where the index has codes, its rotated vector, and the
+// table of it for estimating neighbours' distances from it; the table may be NULL.
 struct NewElement {
     ann::Link link;
     const float *vector;
+    const Rotated *rotated;
     const ann::QueryTable *table;
 };
 

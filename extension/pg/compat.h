@@ -53,3 +53,60 @@ inline WaitEventSet *create_wait_event_set(int events) {
 }
 
 } // namespace pg
+
+extern "C" {
+#include "utils/rel.h"
+#if PG_VERSION_NUM >= 170000
+#include "storage/procnumber.h"
+#else
+#include "storage/backendid.h"
+#endif
+}
+
+namespace pg {
+
+// PostgreSQL 16 renamed RelFileNode.
+#if PG_VERSION_NUM >= 160000
+inline RelFileLocator file_locator(Relation relation) {
+    return relation->rd_locator;
+}
+inline uint32 file_number(Relation relation) {
+    return relation->rd_locator.relNumber;
+}
+#else
+inline RelFileNode file_locator(Relation relation) {
+    return relation->rd_node;
+}
+inline uint32 file_number(Relation relation) {
+    return relation->rd_node.relNode;
+}
+#endif
+
+// This process's place among all backends, from 0; negative in one that has none. PostgreSQL 17
+// renamed and renumbered it.
+inline int backend_index() {
+#if PG_VERSION_NUM >= 170000
+    return MyProcNumber;
+#else
+    return MyBackendId - 1;
+#endif
+}
+
+} // namespace pg
+
+extern "C" {
+#include "access/genam.h"
+}
+
+namespace pg {
+
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot, int keys,
+                                      int order_bys) {
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(table, index, snapshot, nullptr, keys, order_bys);
+#else
+    return index_beginscan(table, index, snapshot, keys, order_bys);
+#endif
+}
+
+} // namespace pg

@@ -32,7 +32,7 @@ CREATE FUNCTION hnsw_index_info(index regclass,
         OUT code_bits integer, OUT levels integer,
         OUT elements bigint, OUT dead_elements bigint, OUT free_slots bigint, OUT rows bigint,
         OUT min_degree integer, OUT avg_degree double precision, OUT max_degree integer,
-        OUT pages bigint)
+        OUT pages bigint, OUT elements_by_level bigint[], OUT elements_by_degree bigint[])
     AS 'MODULE_PATHNAME' LANGUAGE C STRICT VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION hnsw_index_info(regclass) IS 'an hnsw index in figures; reads all of it';
 

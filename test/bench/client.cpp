@@ -68,17 +68,27 @@ std::string Connection::value(const std::string &sql) {
     return std::string(result.value(0, 0));
 }
 
-void Connection::prepare(const std::string &name, const std::string &sql, const std::string &type) {
-    Oid oid = static_cast<Oid>(std::stoul(value("select " + literal(type) + "::regtype::oid")));
-    checked(PQprepare(connection_.get(), name.c_str(), sql.c_str(), 1, &oid));
+void Connection::prepare(const std::string &name, const std::string &sql,
+                         std::initializer_list<const char *> types) {
+    std::vector<Oid> oids;
+    for (const char *type : types)
+        oids.push_back(
+            static_cast<Oid>(std::stoul(value("select " + literal(type) + "::regtype::oid"))));
+    checked(PQprepare(connection_.get(), name.c_str(), sql.c_str(), static_cast<int>(oids.size()),
+                      oids.data()));
 }
 
-Result Connection::execute(const std::string &name, const Buffer &parameter) {
-    const char *value = parameter.bytes().data();
-    int length = static_cast<int>(parameter.bytes().size());
-    int binary = 1;
-    return checked(
-        PQexecPrepared(connection_.get(), name.c_str(), 1, &value, &length, &binary, binary));
+Result Connection::execute(const std::string &name,
+                           std::initializer_list<std::reference_wrapper<const Buffer>> parameters) {
+    std::vector<const char *> values;
+    std::vector<int> lengths;
+    for (const Buffer &parameter : parameters) {
+        values.push_back(parameter.bytes().data());
+        lengths.push_back(static_cast<int>(parameter.bytes().size()));
+    }
+    const std::vector<int> formats(values.size(), 1);
+    return checked(PQexecPrepared(connection_.get(), name.c_str(), static_cast<int>(values.size()),
+                                  values.data(), lengths.data(), formats.data(), 1));
 }
 
 void Connection::copy_start(const std::string &sql) {

@@ -5,6 +5,8 @@
 #include <libpq-fe.h>
 
 #include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -67,10 +69,12 @@ class Connection {
     // Its single value.
     std::string value(const std::string &sql);
 
-    // Prepares `sql` as statement `name`; its parameter $1 is of type `type` ("vector").
-    void prepare(const std::string &name, const std::string &sql, const std::string &type);
-    // Runs it with the binary parameter $1; the result is binary.
-    Result execute(const std::string &name, const Buffer &parameter);
+    // Prepares `sql` as statement `name`; its parameters $1, ... are of these types ("vector").
+    void prepare(const std::string &name, const std::string &sql,
+                 std::initializer_list<const char *> types);
+    // Runs it with binary parameters $1, ...; the result is binary.
+    Result execute(const std::string &name,
+                   std::initializer_list<std::reference_wrapper<const Buffer>> parameters);
 
     // COPY ... FROM STDIN: start, any number of puts, end.
     void copy_start(const std::string &sql);

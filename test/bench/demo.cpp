@@ -185,12 +185,12 @@ std::vector<Answer> exact_on_worker(const std::string &conninfo, const Digits &d
     connection.prepare("exact",
                        "select id, label, embedding <-> $1 as distance from exact "
                        "order by distance limit 10",
-                       "vector");
+                       {"vector"});
     std::vector<Answer> answers(digits.query_count());
     for (size_t i = 0; i < answers.size(); i++) {
         Buffer parameter;
         parameter.add_vector(digits.vector(kRows + i));
-        answers[i] = answer_of(connection.execute("exact", parameter));
+        answers[i] = answer_of(connection.execute("exact", {parameter}));
         done++;
     }
     return answers;
@@ -242,16 +242,16 @@ struct Measured {
 
 // One client, one query after the other, through the coordinator.
 Measured run_queries(Connection &connection, const Digits &digits) {
-    connection.prepare("knn", kQuery, "vector");
+    connection.prepare("knn", kQuery, {"vector"});
     std::vector<Buffer> parameters(digits.query_count());
     for (size_t i = 0; i < parameters.size(); i++)
         parameters[i].add_vector(digits.vector(kRows + i));
     for (size_t i = 0; i < 100; i++) // warm caches, plans and connections
-        connection.execute("knn", parameters[i]);
+        connection.execute("knn", {parameters[i]});
     Measured measured;
     auto start = std::chrono::steady_clock::now();
     for (const Buffer &parameter : parameters)
-        measured.answers.push_back(answer_of(connection.execute("knn", parameter)));
+        measured.answers.push_back(answer_of(connection.execute("knn", {parameter})));
     std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     measured.queries_per_second = static_cast<double>(parameters.size()) / seconds.count();
     return measured;

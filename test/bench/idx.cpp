@@ -41,6 +41,9 @@ File read(const std::string &path) {
     int length = static_cast<int>(result.bytes.size());
     if (gzread(file.get(), result.bytes.data(), static_cast<unsigned>(length)) != length)
         fail("shorter than its header says");
+    char more = 0;
+    if (gzread(file.get(), &more, 1) != 0)
+        fail("longer than its header says");
     return result;
 }
 

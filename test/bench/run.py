@@ -1,45 +1,233 @@
-"""`make bench`: the benchmarks, on a server of their own; tables under build/bench/.
+"""`make bench`: the benchmarks, on a server of their own; tables and a plot under build/bench/.
 
-PANVEL_BENCH_DATA: directory with MNIST's IDX files (default: the 10,000 images of this repository).
-PANVEL_BENCH_ROUNDS: rounds of the sweep (default 5).
+README.md says what is measured. Environment: PANVEL_BENCH_DATA and PANVEL_BENCH_ROUNDS are the
+defaults of --data and --rounds.
 """
 
+import argparse
 import os
 import pathlib
+import platform
 import subprocess
 import sys
+import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import bench_report  # noqa: E402
+from bench_results import OURS, Measurements, rows  # noqa: E402
 from panvel_test import Server, postgres  # noqa: E402
 
-SETTINGS = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB", "max_wal_size": "4GB"}
+PARTS = ("distance", "search", "build", "insert", "vacuum")
+EFS = "10,11,12,13,14,16,18,20,24,28,32,40,60,80,120,160,240"
+HNSW = "using hnsw (embedding {opclass}) with (m = {m}, ef_construction = {ef_construction})"
+VCHORDG = (
+    "using vchordg (embedding {opclass}) "
+    "with (options = $$ m = {m}\nef_construction = {ef_construction} $$)"
+)
+# Of a peer: extension, index, the setting that takes ef.
+KINDS = {
+    "pgvector": ("vector", HNSW, "hnsw.ef_search"),
+    "vchordg": ("vchord", VCHORDG, "vchordg.ef_search"),
+}
 
 
-def run(name, command):
-    """Runs a program; its output goes to the terminal and to build/bench/NAME.txt."""
-    print(f"== {name}", flush=True)
-    with open(postgres.BUILD / "bench" / f"{name}.txt", "w") as file:
-        program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        for line in program.stdout:
-            print(line, end="", flush=True)
-            file.write(line)
-        if program.wait() != 0:
-            sys.exit(f"{name}: exit status {program.returncode}")
+def arguments(words=None):
+    parser = argparse.ArgumentParser(prog='make bench ARGS="..."')
+    add = parser.add_argument
+    add("--data", default=os.environ.get("PANVEL_BENCH_DATA", str(HERE / "data")))
+    add("--metric", choices=("l2", "cosine"), help="of MNIST: that of its two sets alone")
+    add("--rounds", type=int, default=int(os.environ.get("PANVEL_BENCH_ROUNDS", "5")))
+    add("--limit", type=int, help="at most so many vectors in the index")
+    add("--queries", type=int, default=1000)
+    add("--insert-rows", type=int, default=1000, help="in each round")
+    add("--efs", default=EFS, help="values of ef, with commas")
+    add("--recall", type=float, help="where speeds are compared; default 0.99, cosine 0.97")
+    add("--threads", type=int, default=2, help="of a build")
+    add("--only", action="append", choices=PARTS, help="more than once for several")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="in searching sessions")
+    add("--conf", action="append", default=[], metavar="NAME=VALUE", help="of our server")
+    add("--peer", metavar="CONNINFO", help="another server that runs the same")
+    add("--peer-kind", choices=KINDS, default="pgvector", help="what the next three are by default")
+    add("--peer-extension")
+    add("--peer-index", help="USING ...; {opclass}, {m}, {ef_construction} are replaced")
+    add("--peer-ef", metavar="SETTING", help="which takes ef")
+    add("--peer-name", help="in the table")
+    add("--peer-set", action="append", default=[], metavar="NAME=VALUE", help="in searching sessions")
+    add("--peer-build-set", action="append", metavar="NAME=VALUE", help="in the building session")
+    add("--output", type=pathlib.Path, default=postgres.BUILD / "bench")
+    options = parser.parse_args(words)
+    if not os.path.exists(options.data):
+        parser.error(f"{options.data} is not there")
+    return options
 
 
-def main():
-    programs = postgres.BUILD / "test"
-    (postgres.BUILD / "bench").mkdir(exist_ok=True)
-    filter_ = "--benchmark_filter=dim:(128|784)$"
-    run("distance", [programs / "distance_bench", filter_, "--benchmark_min_time=0.1"])
-    data = os.environ.get("PANVEL_BENCH_DATA", postgres.REPOSITORY / "test/bench/data")
-    rounds = os.environ.get("PANVEL_BENCH_ROUNDS", "5")
-    server = Server("bench", conf=SETTINGS).initialize().start()
+def server_settings():
+    """For vectors and index to stay in memory, and for nothing to be written while we time."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return {
+        "shared_buffers": f"{min(memory // 4, 16384)}MB",
+        "maintenance_work_mem": f"{min(memory // 8, 8192)}MB",
+        "wal_level": "replica",
+        "max_wal_size": "32GB",
+        "checkpoint_timeout": "1h",
+        "autovacuum": "off",
+    }
+
+
+def data_sets(options):
+    """[words for hnsw_compare, parts]: MNIST as it is, and small under cosine; a file as it is."""
+    chosen = set(options.only or PARTS) - {"distance"}
+    words = [f"data={options.data}"]
+    if options.limit:
+        words.append(f"limit={options.limit}")
+    if not pathlib.Path(options.data).is_dir():
+        if options.metric:
+            words.append(f"metric={options.metric}")
+        return [(words, chosen)] if chosen else []
+    sets = [
+        ("l2", [*words, "metric=l2"], chosen),
+        ("cosine", [*words, "metric=cosine", "resample=on"], chosen & {"search"}),
+    ]
+    return [
+        (its_words, parts)
+        for metric, its_words, parts in sets
+        if parts and options.metric in (None, metric)
+    ]
+
+
+def server_words(name, conninfo, extension, index, ef, settings, build_settings):
+    return [
+        f"server={name}",
+        f"conninfo={conninfo}",
+        f"extension={extension}",
+        f"index={index}",
+        f"ef_setting={ef}",
+        *(f"set={setting}" for setting in settings),
+        *(f"build_set={setting}" for setting in build_settings),
+    ]
+
+
+def peer_words(options):
+    if not options.peer:
+        return []
+    build_set = options.peer_build_set
+    if build_set is None:  # the leader of a parallel build takes part
+        build_set = [f"max_parallel_maintenance_workers={options.threads - 1}"]
+    extension, index, ef = KINDS[options.peer_kind]
+    return server_words(
+        options.peer_name or options.peer_kind,
+        options.peer,
+        options.peer_extension or extension,
+        options.peer_index or index,
+        options.peer_ef or ef,
+        options.peer_set,
+        build_set,
+    )
+
+
+def compare(options, server, words, parts):
+    """Runs hnsw_compare; what it prints is kept, and comes back as Measurements."""
+    build_set = [f"max_parallel_maintenance_workers={options.threads}"]
+    # Over the Unix socket, as psql on the same machine.
+    ours = server.conninfo(host=server.directory)
+    command = [
+        postgres.BUILD / "test/hnsw_compare",
+        *words,
+        f"parts={','.join(sorted(parts))}",
+        f"efs={options.efs}",
+        f"rounds={options.rounds}",
+        f"queries={options.queries}",
+        f"insert_rows={options.insert_rows}",
+        f"threads={options.threads}",
+        *server_words(OURS, ours, "vector", HNSW, "hnsw.ef_search", options.set, build_set),
+        *peer_words(options),
+    ]
+    lines = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            lines += program.stdout
+        finally:
+            if program.poll() is None and sys.exc_info()[0]:
+                program.kill()
+    if program.returncode != 0:
+        sys.exit(f"hnsw_compare: exit status {program.returncode}")
+    return Measurements(lines), lines
+
+
+def distance(output):
+    """The distance kernels alone, by Google Benchmark where that is installed."""
+    program = postgres.BUILD / "test/distance_bench"
+    if not program.exists():
+        print("== distance: not built; needs libbenchmark-dev")
+        return
+    print("== distance", flush=True)
+    command = [program, "--benchmark_filter=dim:(128|784)$", "--benchmark_min_time=0.1"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, flush=True)
+    (output / "distance.txt").write_text(done.stdout)
+
+
+def cpu():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def about(options, server, load):
+    command = ["git", "-C", HERE, "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    settings = ("shared_buffers", "maintenance_work_mem", "wal_level", "fsync", "huge_pages")
+    shown = ", ".join(f"{name} = {server.value(f'show {name}')}" for name in settings)
+    return [
+        f"{time.strftime('%Y-%m-%d %H:%M')} UTC, commit {commit.stdout.strip() or 'unknown'}",
+        f"{cpu()}, {os.cpu_count()} CPUs; load average before the run {load:.2f}",
+        f"PostgreSQL {server.value('show server_version')}: {shown}",
+        f"m = 16, ef_construction = 200 (inserts: 64), {options.threads} threads build; "
+        f"medians of {options.rounds} rounds, rounds interleaved",
+        "hnswlib in this process, one thread, -march=native; clients over the Unix socket, "
+        "prepared statement, binary parameters",
+    ]
+
+
+def write_results(output, results, lines, text):
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "measurements.tsv").write_text("".join(lines))
+    (output / "results.md").write_text(text)
+    bench_report.write_csv(output / "results.csv", results)
+    bench_report.write_sweep_csv(output / "sweep.csv", results)
+    print(text)
     try:
-        run("hnsw", [programs / "hnsw_sweep", data, server.conninfo(), rounds])
+        bench_report.plot([output / "recall.svg", output / "recall.png"], results)
+    except ImportError:
+        print("no plot: matplotlib is missing (apt-get install python3-matplotlib)")
+    print(f"all of this is in {output}: results.md, results.csv, sweep.csv, recall.svg, recall.png")
+
+
+def main(words=None):
+    options = arguments(words)
+    load = os.getloadavg()[0]
+    options.output.mkdir(parents=True, exist_ok=True)
+    if "distance" in (options.only or PARTS):
+        distance(options.output)
+    sets = data_sets(options)
+    if not sets:
+        return
+    conf = {**server_settings(), **dict(setting.split("=", 1) for setting in options.conf)}
+    server = Server("bench", conf=conf).initialize().start()
+    results, lines = [], []
+    try:
+        for its_words, parts in sets:
+            print(f"== {' '.join(its_words)}: {', '.join(sorted(parts))}", flush=True)
+            data, printed = compare(options, server, its_words, parts)
+            results.append((data, rows(data, parts, options.recall)))
+            lines += printed
+        text = bench_report.markdown(results, about(options, server, load))
     finally:
         server.remove()
+    write_results(options.output, results, lines, text)
 
 
 if __name__ == "__main__":

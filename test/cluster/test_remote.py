@@ -8,10 +8,10 @@ from panvel_test import wait_until
 
 from panvel_test.remote import prepare
 
-CONNECTIONS = "select count(*) from pg_stat_activity where application_name like 'panvel%%'"
+CONNECTIONS = "select count(*) from pg_stat_activity where application_name like 'panvel%%' and application_name <> 'panvel monitor'"
 RUNNING = (
     "select count(*) from pg_stat_activity"
-    " where application_name like 'panvel%%' and state <> 'idle'"
+    " where application_name like 'panvel%%' and application_name <> 'panvel monitor' and state <> 'idle'"
 )
 
 

@@ -12,6 +12,7 @@ from panvel_test.remote import prepare
 PREPARED = "select count(*) from pg_prepared_xacts where database = current_database()"
 OPEN = (
     "select count(*) from pg_stat_activity where application_name like 'panvel%%'"
+    " and application_name <> 'panvel monitor'"
     " and state <> 'idle'"
 )
 

@@ -288,11 +288,7 @@ class Server(Database):
     # ------------------------------------------------------------------ processes and log
     def children(self):
         """Process ids of the postmaster's children (backends, background processes)."""
-        found = []
-        for entry in pathlib.Path("/proc").iterdir():
-            if entry.name.isdigit() and parent_of(entry.name) == self.process.pid:
-                found.append(int(entry.name))
-        return found
+        return children_of(self.process.pid)
 
     @staticmethod
     def is_alive(pid):
@@ -320,6 +316,13 @@ class Server(Database):
         """Creates a database and returns it."""
         self.execute(f'create database "{name}" template "{template}"')
         return Database(self, name)
+
+
+def children_of(pid):
+    """Process ids of the process's children."""
+    entries = pathlib.Path("/proc").iterdir()
+    return [int(entry.name) for entry in entries
+            if entry.name.isdigit() and parent_of(entry.name) == pid]
 
 
 def parent_of(pid):

@@ -1,6 +1,5 @@
 """hnsw where one transaction is not enough: vacuum, concurrency, interrupts, damage."""
 
-import os
 import random
 import threading
 import time
@@ -8,6 +7,7 @@ import time
 import psycopg
 import pytest
 
+from hnsw_workload import OPERATORS
 from panvel_test import wait_until
 
 DIM = 64
@@ -63,7 +63,8 @@ def test_vacuum_repairs_and_reuses(db):
                     copy.write_row((i, vector(i)))
         assert problems(db) == []
         assert recall(db) >= fresh - 0.03
-    assert db.value("select pages from hnsw_index_info('items_hnsw')") <= pages + 2
+    # Levels are random, so the pages of lists above level 0 are not the same number.
+    assert db.value("select pages from hnsw_index_info('items_hnsw')") <= pages * 1.05 + 2
 
 
 def test_vacuum_of_everything(db):
@@ -91,60 +92,6 @@ def test_vacuum_of_duplicates(db):
     db.execute("delete from items")
     db.execute("vacuum items")
     assert db.query("select elements, rows from hnsw_index_info('items_hnsw')") == [(0, 0)]
-
-
-@pytest.mark.timeout(180)
-def test_many_sessions(db):
-    """Inserting, deleting, vacuuming and searching together for a while: no error, no damage."""
-    make_table(db, 300)
-    seconds = float(os.environ.get("PANVEL_HNSW_SECONDS", "15"))
-    end = time.monotonic() + seconds
-    errors = []
-
-    def session(work):
-        try:
-            with db.connect() as connection:
-                connection.execute("set enable_seqscan = off")
-                while time.monotonic() < end and not errors:
-                    work(connection)
-        except Exception as error:  # noqa: BLE001
-            errors.append(error)
-
-    ids = iter(range(10_000, 10_000_000))
-    lock = threading.Lock()
-
-    def insert(connection):
-        with lock:
-            number = next(ids)
-        connection.execute("insert into items values (%s, %s)", [number, vector(number)])
-
-    def delete(connection):
-        connection.execute(
-            "delete from items where id in (select id from items order by random() limit 20)"
-        )
-        connection.execute("select pg_sleep(0.01)")
-
-    def vacuum(connection):
-        connection.execute("vacuum items")
-
-    def search(connection):
-        sql = "select embedding <-> %s from items order by embedding <-> %s limit 10"
-        query = vector(random.random())
-        distances = [row[0] for row in connection.execute(sql, [query, query])]
-        assert distances == sorted(distances)
-
-    threads = [
-        threading.Thread(target=session, args=[work])
-        for work in (insert, insert, insert, delete, vacuum, search, search)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    assert problems(db) == []
-    db.execute("vacuum items")
-    assert problems(db) == []
 
 
 def test_interrupted_build_leaves_nothing(db):
@@ -186,47 +133,85 @@ def test_interrupted_build_leaves_nothing(db):
         assert threads == 1
 
 
-def test_damaged_pages_are_errors(make_server):
-    """Random bytes in a random page: an error or an answer, never a crash or an endless loop."""
-    db = make_server()
+# Each layout of pages, and how many rows make some dozens of them.
+DAMAGED = [
+    ("vector(64)", "vector_l2_ops", "m = 16", 300),
+    ("vector(1100)", "vector_cosine_ops", "m = 8", 40),
+    ("vector(2500)", "vector_l1_ops", "m = 8", 40),
+    ("vector(12)", "vector_l1_ops", "m = 4", 400),
+]
+
+
+def damaged_repeatedly(make_server, rounds, seed):
+    """Random bytes in random pages: an error or an answer, never a crash or an endless loop."""
+    generator = random.Random(seed)
+    db = make_server(conf={"autovacuum": "off"})
     db.execute("create extension vector")
-    make_table(db, 400)
-    generator = random.Random(5)
     errors = 0
-    for number in range(10):
+    for number in range(rounds):
+        kind, opclass, options, rows = DAMAGED[number % len(DAMAGED)]
+        dim = kind[7:-1]
+        db.execute(
+            f"drop table if exists items; create table items (id int, embedding {kind});"
+            "insert into items select i, (select array_agg(case when i % 7 = 0 then g % 13 else"
+            " hashint4extended(g, i) % 1000 end::float4) from"
+            f" generate_series(1, {dim}) g)::vector from generate_series(1, {rows}) i;"
+            f"create index items_hnsw on items using hnsw (embedding {opclass})"
+            f" with ({options}, ef_construction = 32);"
+            "delete from items where id % 5 = 0")
         db.execute("checkpoint")
         path = db.data / db.value("select pg_relation_filepath('items_hnsw')")
         db.stop()
         damage(path, generator)
         db.start()
-        errors += errors_of_use(db, number)
+        errors += errors_of_use(db, number, OPERATORS[opclass])
         db.execute("reindex index items_hnsw")
         assert problems(db) == []
     assert not db.crashes()
     assert errors > 0
 
 
+def test_damaged_pages_are_errors(make_server):
+    damaged_repeatedly(make_server, 12, random.getrandbits(32))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_many_damaged_pages_are_errors(make_server):
+    damaged_repeatedly(make_server, 300, random.getrandbits(32))
+
+
 def damage(path, generator):
     pages = path.stat().st_size // 8192
     with open(path, "r+b") as file:
-        for _ in range(3):
-            file.seek(generator.randrange(pages) * 8192 + generator.randrange(24, 8000))
-            file.write(generator.randbytes(generator.randrange(1, 190)))
+        for _ in range(generator.choice([1, 3, 10])):
+            page = 0 if generator.random() < 0.1 else generator.randrange(pages)
+            file.seek(page * 8192 + generator.choice([generator.randrange(24, 200),
+                                                      generator.randrange(24, 8000),
+                                                      generator.randrange(8160, 8190)]))
+            file.write(generator.randbytes(generator.choice([1, 2, 8, generator.randrange(1, 190)]))
+                       [: 8192 - file.tell() % 8192])
 
 
-def errors_of_use(db, number):
+def errors_of_use(db, number, operator):
     """How many statements failed, each for a reason that names the damage."""
     errors = 0
     with db.connect() as connection:
         connection.execute("set enable_seqscan = off")
-        connection.execute("set hnsw.ef_search = 1000")
-        connection.execute("set statement_timeout = '30s'")
+        connection.execute("set statement_timeout = '60s'")
+        some = "(select embedding from items where id = 8)"
         for sql in (
-            f"select id from items order by embedding <-> '{vector(1)}' limit 400",
-            f"insert into items values ({10_000 + number}, '{vector(number)}')",
-            f"delete from items where id between {number * 20} and {number * 20 + 10}",
+            "set hnsw.ef_search = 400",
+            f"select id from items order by embedding {operator} {some} limit 400",
+            "set hnsw.iterative_scan = relaxed_order",
+            f"select id from items where id % 3 = 0 order by embedding {operator} {some} limit 300",
+            "insert into items select id + 10000, embedding from items where id % 11 = 1",
+            f"insert into items select 20000, {some}",
+            f"delete from items where id between {number % 50} and {number % 50 + 20}",
             "vacuum items",
+            "select * from hnsw_index_info('items_hnsw')",
             "select * from hnsw_index_check('items_hnsw')",
+            f"select id from items order by embedding {operator} {some} limit 400",
         ):
             try:
                 connection.execute(sql)

@@ -1,127 +1,200 @@
 """hnsw after power loss, and on a streaming standby."""
 
+import contextlib
+import os
 import random
+import signal
 import threading
 
 import psycopg
 import pytest
 
-DIM = 64
-CONF = {"wal_consistency_checking": "generic", "shared_buffers": "32MB"}
+from hnsw_workload import (
+    LAYOUTS, Writers, ids_by_index, ids_by_table, make_tables, pause_for_a_while, problems, search,
+    use_index,
+)
+from panvel_test import wait_until
+from panvel_test.server import children_of
+
+CONF = {
+    "wal_consistency_checking": "generic",
+    "shared_buffers": "32MB",
+    "maintenance_work_mem": "16MB",
+    "checkpoint_timeout": "30s",
+    "max_wal_size": "64MB",
+}
+SOAK_CRASHES = int(os.environ.get("PANVEL_SOAK_CRASHES", "200"))
+SEED = os.environ.get("PANVEL_SEED", str(random.getrandbits(32)))
 
 
-def vector(seed):
+def works_of(writers):
+    return [writers.insert, writers.insert, writers.copy, writers.delete, writers.update,
+            writers.vacuum, writers.build]
+
+
+def crash_repeatedly(make_server, rounds, seed):
+    """Every process of the server killed at random moments, also of the recovery."""
     generator = random.Random(seed)
-    return "[" + ",".join(f"{generator.random():.6f}" for _ in range(DIM)) + "]"
+    server = make_server(fsync=True, conf=CONF)
+    make_tables(server, rows=20)
+    writers = Writers(server)
+    for number in range(rounds):
+        before = writers.number
+        # Builds take locks that stop the others, so they are not there every time.
+        writers.start(works_of(writers)[: generator.choice([6, 6, 7])], f"{seed} {number}")
+        wait_until(lambda: writers.number > before + 20 or writers.errors, 60)
+        pause_for_a_while(generator, 3)
+        server.kill9()
+        writers.join()
+        if generator.random() < 0.2:
+            kill_recovery(server, generator)
+        server.start()
+        writers.check()
+    server.execute("vacuum")
+    writers.check()
+    return writers
 
 
-def make_items(server):
-    server.execute("create extension vector")
-    server.execute(f"create table items (id int primary key, embedding vector({DIM}))")
-    server.execute("create index items_hnsw on items using hnsw (embedding vector_l2_ops)")
+def kill_recovery(server, generator):
+    """Starts the server and kills it before it is ready, or soon after."""
+    starter = threading.Thread(target=start_or_fail, args=[server])
+    starter.start()
+    process = wait_until(lambda: server.process or not starter.is_alive(), 60)
+    pause_for_a_while(generator, 0.3)
+    process.send_signal(signal.SIGSTOP)
+    for pid in [*children_of(process.pid), process.pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    starter.join()
+    process.wait()
+    server.gone()
 
 
-def run_until_lost(server, work):
-    """Repeats `work(connection)` in its own session until the server is gone."""
-    with pytest.raises(psycopg.Error):
-        with server.connect() as connection:
-            while True:
-                work(connection)
-
-
-def found_by_index(server):
-    with server.connect() as connection:
-        connection.execute("set enable_seqscan = off")
-        connection.execute("set hnsw.ef_search = 1000")
-        sql = "select id from items order by embedding <-> %s limit 1000"
-        plan = connection.execute("explain " + sql, [vector(0)]).fetchall()
-        assert any("items_hnsw" in row[0] for row in plan)
-        return [row[0] for row in connection.execute(sql, [vector(0)])]
+def start_or_fail(server):
+    with contextlib.suppress(RuntimeError):
+        server.start()
 
 
 @pytest.mark.timeout(300)
 def test_power_loss(make_server):
-    server = make_server(fsync=True, conf=CONF)
-    make_items(server)
-    acknowledged = set()
-    deleted = set()
-    lock = threading.Lock()
-    ids = iter(range(1, 1_000_000))
-    for round_number in range(5):
-        enough = threading.Event()
-        inserted = [0]
-
-        def insert(connection):
-            with lock:
-                number = next(ids)
-            connection.execute("insert into items values (%s, %s)", [number, vector(number)])
-            with lock:
-                acknowledged.add(number)
-                inserted[0] += 1
-                if inserted[0] >= 60:
-                    enough.set()
-
-        def delete(connection):
-            with lock:
-                number = random.choice([*acknowledged - deleted, 0])
-                deleted.add(number)
-            connection.execute("delete from items where id = %s", [number])
-
-        def vacuum(connection):
-            connection.execute("vacuum items")
-
-        threads = [
-            threading.Thread(target=run_until_lost, args=[server, work])
-            for work in (insert, insert, delete, vacuum)
-        ]
-        for thread in threads:
-            thread.start()
-        assert enough.wait(60)
-        server.kill9()
-        for thread in threads:
-            thread.join()
-        server.start()
-        assert server.query("select * from hnsw_index_check('items_hnsw')") == []
-        rows = {row[0] for row in server.query("select id from items")}
-        assert acknowledged - deleted <= rows
-        found = found_by_index(server)
-        assert len(found) == len(set(found))
-        assert set(found) == rows, f"round {round_number}"
-    server.execute("vacuum items")
-    assert server.query("select * from hnsw_index_check('items_hnsw')") == []
+    crash_repeatedly(make_server, 5, SEED)
 
 
-@pytest.mark.timeout(300)
-def test_standby_answers_equally(make_server):
-    server = make_server(conf=CONF)
-    make_items(server)
-    standby = server.standby("standby", conf=CONF)
+@pytest.mark.soak
+@pytest.mark.timeout(60 * SOAK_CRASHES + 300)
+def test_power_loss_again_and_again(make_server):
+    for first in range(0, SOAK_CRASHES, 50):
+        rounds = min(50, SOAK_CRASHES - first)
+        crash_repeatedly(make_server, rounds, f"{SEED} {first}")
+
+
+def read_standby(standby, seed, ended, errors):
+    """A reader on the standby: cancelled by recovery at most, never a wrong answer."""
+    generator = random.Random(seed)
+    while not ended.is_set() and not errors:
+        try:
+            with standby.connect() as connection:
+                use_index(connection, wide=generator.random() < 0.5)
+                while not ended.is_set():
+                    read_once(connection, generator)
+        except (psycopg.errors.SerializationFailure, psycopg.OperationalError):
+            pass  # a conflict with recovery, or the standby is down: asked again
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+
+def read_once(connection, generator):
+    layout = generator.choice(LAYOUTS)
+    sql = search(layout, generator.randrange(1, 2000), generator.choice([10, 100, 1000]))
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read")
+        rows = {row[0] for row in connection.execute(f"select id + 0 from {layout[0]}")}
+        found = connection.execute(sql).fetchall()
+    ids = [row[0] for row in found]
+    assert len(ids) == len(set(ids)), (layout, ids)
+    assert set(ids) <= rows, (layout, set(ids) - rows)
+    assert len(ids) > 0 or not rows, layout
+
+
+def follow(make_server, rounds, seed):
+    """A standby replays and answers while the primary is written to; both are killed."""
+    generator = random.Random(seed)
+    server = make_server(fsync=True, conf={**CONF, "wal_keep_size": "10GB"})
+    make_tables(server, rows=20)
+    standby = server.standby("standby", conf={**CONF, "max_standby_streaming_delay": "1s"})
     try:
-        with server.connect() as connection:
-            for number in range(1, 700):
-                connection.execute("insert into items values (%s, %s)", [number, vector(number)])
-                if number % 150 == 0:
-                    connection.execute("delete from items where id %% 3 = %s", [number % 2])
-                    connection.execute("vacuum items")
-        standby.wait_replayed(server)
-        assert found_by_index(standby) == found_by_index(server)
-        assert standby.query("select * from hnsw_index_check('items_hnsw')") == []
-        server.execute("create table copied as select * from items")
-        server.execute("create index copied_hnsw on copied using hnsw (embedding vector_l2_ops)")
-        standby.wait_replayed(server)
-        assert standby.query("select * from hnsw_index_check('copied_hnsw')") == []
+        writers = Writers(server)
+        ended, errors = threading.Event(), []
+        readers = [threading.Thread(target=read_standby,
+                                    args=[standby, f"{seed} {i}", ended, errors])
+                   for i in range(2)]
+        for reader in readers:
+            reader.start()
+        try:
+            for number in range(rounds):
+                follow_once(server, standby, writers, generator, f"{seed} {number}")
+                assert errors == []
+        finally:
+            ended.set()
+            for reader in readers:
+                reader.join()
+        assert errors == []
     finally:
         standby.remove()
 
 
-def test_unlogged_after_power_loss(make_server):
+def follow_once(server, standby, writers, generator, seed):
+    before = writers.number
+    writers.start(works_of(writers)[: generator.choice([6, 6, 7])], seed)
+    wait_until(lambda: writers.number > before + 20 or writers.errors, 60)
+    pause_for_a_while(generator, 3)
+    lost = generator.choice(["nobody", "standby", "primary"])
+    if lost == "standby":
+        standby.kill9()
+        standby.start()
+    if lost == "primary":
+        server.kill9()
+        writers.join()
+        server.start()
+    else:
+        writers.stop()
+    writers.check()
+    standby.wait_replayed(server)
+    assert problems(standby) == []
+    for layout in LAYOUTS:
+        rows = ids_by_table(standby, layout)
+        assert rows == ids_by_table(server, layout)
+        assert set(ids_by_index(standby, layout)) == rows, layout
+
+
+@pytest.mark.timeout(300)
+def test_standby_answers_while_it_replays(make_server):
+    follow(make_server, 3, SEED)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(60 * SOAK_CRASHES + 300)
+def test_standby_again_and_again(make_server):
+    for first in range(0, SOAK_CRASHES, 50):
+        follow(make_server, min(50, SOAK_CRASHES - first), f"{SEED} {first}")
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_unlogged_after_power_loss(make_server, logged):
     server = make_server()
-    server.execute("create extension vector")
-    server.execute(f"create unlogged table items (id int, embedding vector({DIM}))")
-    server.execute("create index items_hnsw on items using hnsw (embedding vector_l2_ops)")
-    server.execute(f"insert into items values (1, '{vector(1)}')")
+    layout = ("items", 64, "vector_l2_ops", "m = 8")
+    make_tables(server, [layout])
+    server.execute("alter table items set unlogged")
+    server.execute("insert into items select i, vec(i, 64) from generate_series(1, 300) i")
+    assert len(ids_by_index(server, layout)) == 300
+    if logged:
+        server.execute("alter table items set logged")
+        assert problems(server, [layout]) == []
     server.kill9()
     server.start()
-    assert server.query("select elements from hnsw_index_info('items_hnsw')") == [(0,)]
-    server.execute(f"insert into items values (2, '{vector(2)}')")
-    assert found_by_index(server) == [2]
+    elements = server.value("select elements from hnsw_index_info('items_hnsw')")
+    assert elements == (300 if logged else 0)
+    server.execute("insert into items select i, vec(i, 64) from generate_series(1001, 1050) i")
+    assert problems(server, [layout]) == []
+    assert set(ids_by_index(server, layout)) == ids_by_table(server, layout)
+    assert len(ids_by_table(server, layout)) == elements + 50

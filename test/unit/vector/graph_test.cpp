@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -39,14 +41,21 @@ struct MemoryGraph {
     GraphBuilder &builder;
     const float *query;
     std::set<uint32_t> dead = {};
+    std::set<uint32_t> gone = {};
+    std::map<uint32_t, std::vector<uint32_t>> added = {}; // neighbours
 
+    Link entry() { return {builder.entry_point(), 0, 0}; }
     bool distance(Link link, Candidate *out) {
+        if (gone.contains(link.block))
+            return false;
         float distance = metric_distance(Metric::kL2, query, builder.vector(link.block), 12);
         *out = {distance, !dead.contains(link.block), link};
         return true;
     }
     uint32_t neighbors(Link link, int level, Link *out) {
         uint32_t count = 0;
+        if (gone.contains(link.block))
+            return 0;
         if (level > 0) {
             uint32_t nodes[kMaxM];
             count = builder.upper_neighbors(link.block, level, nodes);
@@ -55,9 +64,37 @@ struct MemoryGraph {
             return count;
         }
         for (uint32_t node : builder.lists().of(link.block))
-            if (node != kNoNode)
+            if (node != kNoNode && !gone.contains(node))
                 out[count++] = {node, 0, 0};
+        for (uint32_t node : added[link.block])
+            out[count++] = {node, 0, 0};
         return count;
+    }
+    // Estimates are wrong by up to a fifth.
+    bool expand(Link link, Expansion *out) {
+        if (!distance(link, &out->element))
+            return false;
+        out->count = neighbors(link, 0, out->links);
+        for (uint32_t i = 0; i < out->count; i++) {
+            Candidate next = {};
+            distance(out->links[i], &next);
+            uint32_t mixed = (link.block * 31 + out->links[i].block) * 2654435761u;
+            out->estimates[i] = next.distance * (0.8f + 0.4f * (mixed >> 8) / (1 << 24));
+        }
+        return true;
+    }
+    void prepare(Link) {}
+    // As vacuum does it: what the removed one led to is linked from elsewhere.
+    void remove(uint32_t node) {
+        Link list[kMaxSlots];
+        uint32_t count = neighbors({node, 0, 0}, 0, list);
+        gone.insert(node);
+        for (uint32_t i = 1; i < count; i++) {
+            added[list[i - 1].block].push_back(list[i].block);
+            added[list[i].block].push_back(list[i - 1].block);
+        }
+        for (auto &[from, to] : added)
+            std::erase(to, node);
     }
 };
 
@@ -231,4 +268,205 @@ TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
     EXPECT_GE(found, 49);
     EXPECT_EQ(live, 50 * 50);
 }
+
+// A search by codes or not, from the graph's entry point.
+template <typename Graph> struct Stream {
+    Graph &graph;
+    bool coded;
+    TestArena memory = {};
+    LayerSearch search{memory.arena()};
+    Expansion expansion = {};
+
+    bool enter(Candidate *entry) { return graph.distance(graph.entry(), entry); }
+    void start(size_t ef) {
+        Candidate entry;
+        enter(&entry);
+        if (coded)
+            start_coded(graph, search, &expansion, &entry, 1, ef);
+        else
+            search_layer<true>(graph, search, &entry, 1, ef, 0);
+    }
+    void resume(size_t ef) {
+        resume_search(graph, search, coded ? &expansion : nullptr, ef,
+                      [&](Candidate *entry) { return enter(entry); });
+    }
+};
+
+// Nodes on a line, each linked to the one before and the one behind it.
+struct LineGraph {
+    std::set<uint32_t> nodes;
+
+    Link entry() { return {*nodes.begin(), 0, 0}; }
+    bool distance(Link link, Candidate *out) {
+        *out = {static_cast<float>(link.block), true, link};
+        return nodes.contains(link.block);
+    }
+    uint32_t neighbors(Link link, int, Link *out) {
+        auto found = nodes.find(link.block);
+        if (found == nodes.end())
+            return 0;
+        uint32_t count = 0;
+        if (found != nodes.begin())
+            out[count++] = {*std::prev(found), 0, 0};
+        if (std::next(found) != nodes.end())
+            out[count++] = {*std::next(found), 0, 0};
+        return count;
+    }
+    bool expand(Link link, Expansion *out) {
+        out->count = neighbors(link, 0, out->links);
+        for (uint32_t i = 0; i < out->count; i++)
+            out->estimates[i] = out->links[i].block;
+        return distance(link, &out->element);
+    }
+    void prepare(Link) {}
+};
+
+TEST(LaterList, GivesTheNearestPartAndForgetsTheVisited) {
+    TestArena memory;
+    KeySet visited(memory.arena());
+    for (uint32_t node = 0; node < 100; node += 10)
+        visited.insert(Link{node, 0, 0}.key());
+    LaterList list(memory.arena());
+    std::mt19937 random(1);
+    std::vector<uint32_t> nodes(100);
+    std::iota(nodes.begin(), nodes.end(), 0);
+    std::shuffle(nodes.begin(), nodes.end(), random);
+    for (uint32_t node : nodes)
+        list.add({static_cast<float>(node), false, {node, 0, 0}});
+    EXPECT_EQ(list.nearest(), 0);
+    std::set<uint32_t> taken;
+    auto take = [&](const Candidate &candidate) { taken.insert(candidate.link.block); };
+    list.take_nearest(visited, std::numeric_limits<float>::infinity(), take);
+    EXPECT_GE(taken.size(), 90u / 4);
+    EXPECT_LT(taken.size(), 30u);
+    EXPECT_EQ(*taken.rbegin(), list.horizon());
+    EXPECT_GT(list.nearest(), list.horizon());
+    EXPECT_EQ(list.size(), 90 - taken.size());
+    list.take_nearest(visited, 75, take);
+    EXPECT_EQ(taken.size(), 90u - 22) << "76 to 99 without 80 and 90 are left";
+    EXPECT_EQ(list.nearest(), 76);
+    while (!list.empty())
+        list.take_nearest(visited, 0, take);
+    EXPECT_EQ(taken.size(), 90u);
+}
+
+TEST(LaterList, CompactedHasTheNearestOfEach) {
+    TestArena memory;
+    KeySet visited(memory.arena());
+    LaterList list(memory.arena());
+    for (uint32_t i = 0; i < 60; i++)
+        list.add({static_cast<float>((i * 37) % 60), false, {i % 5, 0, 0}});
+    list.compact();
+    ASSERT_EQ(list.size(), 5u);
+    // The distances of block b are those below 60 that are 2 * b modulo 5.
+    list.take_nearest(visited, 100, [](const Candidate &candidate) {
+        EXPECT_EQ(candidate.distance, 2 * candidate.link.block % 5);
+    });
+    EXPECT_TRUE(list.empty());
+}
+
+class StreamedSearch : public testing::TestWithParam<bool> {
+  protected:
+    static constexpr uint32_t kDim = 12, kNodes = 2000;
+    std::mt19937 random{3};
+    BuildRows rows{kDim};
+    std::unique_ptr<GraphBuilder> builder;
+
+    void SetUp() override {
+        for (uint32_t i = 0; i < kNodes; i++)
+            rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
+        builder.reset(new GraphBuilder({Metric::kL2, kDim, 16, 100, 32, true}, rows));
+        build(*builder, 1);
+    }
+};
+
+TEST_P(StreamedSearch, GivesEveryLiveElementOnceAndEachBatchInOrder) {
+    std::vector<float> query = random_vector(random, kDim);
+    MemoryGraph graph{*builder, query.data()};
+    for (uint32_t node = 0; node < kNodes; node += 7)
+        graph.dead.insert(node);
+    Stream<MemoryGraph> stream{graph, GetParam()};
+    std::set<uint32_t> given;
+    stream.start(40);
+    for (size_t batch = 1; !stream.search.results.empty(); batch++) {
+        ASSERT_TRUE(
+            std::is_sorted(stream.search.results.begin(), stream.search.results.end(), nearer));
+        for (const Candidate &candidate : stream.search.results) {
+            ASSERT_TRUE(given.insert(candidate.link.block).second) << "twice";
+            ASSERT_FALSE(graph.dead.contains(candidate.link.block));
+        }
+        size_t ef = batch % 3 == 0 ? 1 : 40;
+        stream.resume(ef);
+        ASSERT_LE(stream.search.results.size(), ef);
+    }
+    EXPECT_EQ(given.size(), kNodes - graph.dead.size());
+}
+
+TEST_P(StreamedSearch, BatchesTogetherAreAsGoodAsOneSearch) {
+    std::vector<float> query = random_vector(random, kDim);
+    MemoryGraph graph{*builder, query.data()};
+    Stream<MemoryGraph> stream{graph, GetParam()};
+    std::vector<std::pair<float, uint32_t>> exact;
+    for (uint32_t node = 0; node < kNodes; node++)
+        exact.emplace_back(metric_distance(Metric::kL2, query.data(), builder->vector(node), kDim),
+                           node);
+    std::sort(exact.begin(), exact.end());
+    std::set<uint32_t> nearest;
+    for (int i = 0; i < 200; i++)
+        nearest.insert(exact[i].second);
+    int found = 0;
+    stream.start(40);
+    for (int batch = 0; batch < 5; batch++) {
+        for (const Candidate &candidate : stream.search.results)
+            found += nearest.contains(candidate.link.block);
+        stream.resume(40);
+    }
+    EXPECT_GE(found, 190);
+}
+
+TEST_P(StreamedSearch, FindsWhatVacuumLinkedElsewhereMeanwhile) {
+    std::vector<float> query = random_vector(random, kDim);
+    MemoryGraph graph{*builder, query.data()};
+    Stream<MemoryGraph> stream{graph, GetParam()};
+    std::set<uint32_t> given;
+    stream.start(10);
+    while (!stream.search.results.empty()) {
+        for (const Candidate &candidate : stream.search.results)
+            ASSERT_TRUE(given.insert(candidate.link.block).second) << "twice";
+        for (int i = 0; i < 8; i++) { // more than half of all
+            uint32_t node = random() % kNodes;
+            if (node != builder->entry_point() && !graph.gone.contains(node) &&
+                graph.gone.size() < kNodes / 2)
+                graph.remove(node);
+        }
+        stream.resume(10);
+    }
+    for (uint32_t node = 0; node < kNodes; node++)
+        EXPECT_TRUE(graph.gone.contains(node) || given.contains(node)) << node;
+}
+
+// Of every element but the first, either it is gone when its turn comes, or the one before is.
+TEST_P(StreamedSearch, LooksAgainWhereWhatLedOnIsGone) {
+    for (uint32_t first_gone : {1, 2}) {
+        LineGraph graph;
+        for (uint32_t node = 0; node < 50; node++)
+            graph.nodes.insert(node);
+        Stream<LineGraph> stream{graph, GetParam()};
+        std::set<uint32_t> given;
+        stream.start(1);
+        while (!stream.search.results.empty()) {
+            uint32_t node = stream.search.results[0].link.block;
+            ASSERT_TRUE(given.insert(node).second) << "twice";
+            if (node % 2 != first_gone % 2 && node >= first_gone - 1)
+                graph.nodes.erase(node + 1);
+            if (node == 20) // all that was seen
+                graph.nodes.erase(graph.nodes.begin(), graph.nodes.find(22));
+            stream.resume(1);
+        }
+        for (uint32_t node : graph.nodes)
+            EXPECT_TRUE(given.contains(node)) << node;
+    }
+}
+INSTANTIATE_TEST_SUITE_P(Coded, StreamedSearch, testing::Bool());
+
 INSTANTIATE_TEST_SUITE_P(Threads, BuiltGraph, testing::Values(1, 3));

@@ -1,0 +1,173 @@
+"""Deadlocks over several nodes: found, and one of the transactions ended."""
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+from panvel_test import wait_until
+
+
+@pytest.fixture
+def db(cluster):
+    """Table items with a key on each node: db.keys[0] is on w1, and so on."""
+    cluster.execute("create table items (id int primary key, v int default 0)")
+    cluster.execute("select panvel.create_distributed_table('items', 'id', shard_count => 6)")
+    cluster.execute("insert into items select generate_series(1, 60)")
+    cluster.execute("create table here (id int primary key, v int default 0)")
+    cluster.execute("insert into here values (1), (2)")
+    cluster.keys = []
+    for worker in cluster.workers:
+        shard = worker.value(
+            "select min(nspname) from pg_namespace n join pg_class c on c.relnamespace = n.oid"
+            " where relname = 'items' and relkind = 'r'"
+        )
+        cluster.keys.append(worker.value(f"select min(id) from {shard}.items"))
+    return cluster
+
+
+class Party(threading.Thread):
+    """A transaction: executes the first statement at once, the second in the background."""
+
+    def __init__(self, db, first, second):
+        super().__init__()
+        self.session = db.connect(autocommit=False)
+        self.session.execute(first)
+        self.second = second
+        self.error = None
+
+    def run(self):
+        try:
+            self.session.execute(self.second)
+            self.session.commit()
+        except psycopg.Error as error:
+            self.error = error
+            self.session.rollback()
+
+
+def run(parties):
+    """Lets them run into each other; returns the errors, and how long it took."""
+    start = time.monotonic()
+    for party in parties:
+        party.start()
+    for party in parties:
+        party.join(30)
+        assert not party.is_alive()
+    took = time.monotonic() - start
+    for party in parties:
+        party.session.close()
+    return [party.error for party in parties], took
+
+
+def update(key):
+    return f"update items set v = v + 1 where id = {key}"
+
+
+def one_victim(errors):
+    lost = [error for error in errors if error is not None]
+    assert [error.sqlstate for error in lost] == ["40P01"]
+    return lost[0]
+
+
+def test_two_parties(db):
+    a, b, _ = db.keys
+    errors, took = run([Party(db, update(a), update(b)), Party(db, update(b), update(a))])
+    error = one_victim(errors)
+    assert errors[0] is None  # the one that began last goes
+    assert "waits for process" in error.diag.message_detail
+    assert 'on node "w1"' in error.diag.message_detail and 'on node "w2"' in error.diag.message_detail
+    assert took < 5
+    assert db.query(f"select v from items where id in ({a}, {b})") == [(1,), (1,)]
+
+
+def test_three_parties(db):
+    a, b, c = db.keys
+    parties = [Party(db, update(a), update(b)), Party(db, update(b), update(c)), Party(db, update(c), update(a))]
+    errors, took = run(parties)
+    one_victim(errors)
+    assert took < 5
+    assert db.value(f"select sum(v) from items where id in ({a}, {b}, {c})") == 4
+
+
+def test_a_local_table_in_the_circle(db):
+    a, b, _ = db.keys
+    local = "update here set v = v + 1 where id = 1"
+    errors, took = run([Party(db, update(a), local), Party(db, local, update(a))])
+    one_victim(errors)
+    assert took < 5
+    parties = [Party(db, update(a), local), Party(db, update(b), update(a)), Party(db, local, update(b))]
+    errors, took = run(parties)
+    one_victim(errors)
+    assert took < 5
+
+
+def test_one_node_finds_its_own(db):
+    """Two rows of one node: that server's deadlock detector, with its error as it is."""
+    keys = db.workers[0].value(
+        "select array_agg(id) from (select id from %s.items limit 2) x"
+        % db.workers[0].value(
+            "select min(nspname) from pg_namespace n join pg_class c on c.relnamespace = n.oid"
+            " where relname = 'items' and relkind = 'r'"
+        )
+    )
+    a, b = keys
+    errors, _ = run([Party(db, update(a), update(b)), Party(db, update(b), update(a))])
+    error = one_victim(errors)
+    assert 'on node "w1"' in error.diag.context
+
+
+def test_roles_of_one_transaction(db):
+    """A function of another role has a connection of its own, and waits for its caller's."""
+    a, _, _ = db.keys
+    role = f"other_{db.name}"
+    for server in db.cluster.servers:
+        server.execute(f"create role {role} login superuser")
+    try:
+        db.execute(
+            "create function touch(int) returns void language sql security definer as "
+            "$$ update items set v = v + 1 where id = $1 $$"
+        )
+        db.execute(f"alter function touch(int) owner to {role}")
+        with db.connect(autocommit=False) as session:
+            session.execute(update(a))
+            with pytest.raises(psycopg.errors.DeadlockDetected):
+                session.execute("select touch(%s)", [a])
+    finally:
+        db.execute("drop function touch(int)")
+        for server in db.cluster.servers:
+            server.execute(f"drop role {role}")
+
+
+def test_no_victims_without_a_circle(db):
+    """Many sessions that wait in line for the same rows, for longer than deadlock_timeout."""
+    a, b, c = db.keys
+    failed = []
+
+    def work():
+        with db.connect(autocommit=False) as session:
+            session.execute("set deadlock_timeout = '10ms'")
+            for _ in range(3):
+                try:
+                    for key in (a, b, c):
+                        session.execute(update(key))
+                    session.execute("select pg_sleep(0.05)")
+                    session.commit()
+                except psycopg.Error as error:
+                    failed.append(error)
+                    session.rollback()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert db.value(f"select sum(v) from items where id in ({a}, {b}, {c})") == 72
+
+
+def test_nothing_is_left(db):
+    with db.connect() as session:
+        session.execute("select count(*) from items")
+        assert session.execute("select * from panvel.activity").fetchall() == []
+    wait_until(lambda: db.value("select count(*) from panvel.activity") == 0)

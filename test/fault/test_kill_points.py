@@ -1,0 +1,118 @@
+"""A worker or the coordinator killed at each point of a commit: all or nothing, and soon resolved."""
+
+import os
+import signal
+import threading
+
+import psycopg
+import pytest
+
+from panvel_test import Cluster
+from panvel_test.distributed import wait_until_settled, wait_until_stopped
+from panvel_test.remote import prepare
+
+# In what order a commit passes them, and whether it is decided there.
+POINTS = [
+    ("before_prepare", False),
+    ("between_prepares", False),
+    ("after_prepare", None),  # not yet; success, if only a worker dies
+    ("after_record", None),
+    ("after_local_commit", True),
+    ("between_commit_prepared", True),
+]
+WRITE = "select remote_all('{1,2,3}', 'insert into public.t values (%s)', 'write')"
+
+
+@pytest.fixture(scope="module")
+def db():
+    cluster = Cluster(workers=3, fsync=True)
+    try:
+        yield prepare(cluster.start().database("killed"))
+    finally:
+        cluster.remove()
+
+
+class Writer:
+    """A transaction that stops itself at the point."""
+
+    def __init__(self, db, point, key):
+        self.session = db.connect()
+        self.session.execute(f"set panvel.crash_point = '{point}:stop'")
+        self.pid = self.session.info.backend_pid
+        self.error = None
+        self.thread = threading.Thread(target=self.run, args=[WRITE % key])
+        self.thread.start()
+        wait_until_stopped(self.pid)
+
+    def run(self, sql):
+        try:
+            self.session.execute(sql)
+        except psycopg.Error as error:
+            self.error = error
+
+    def end(self):
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        self.session.close()
+
+
+def present(db, key):
+    counts = [worker.value(f"select count(*) from t where id = {key}") for worker in db.workers]
+    assert len(set(counts)) == 1, f"by half: {counts}"
+    return counts[0] == 1
+
+
+def kill_worker(db, point, decided, key, victim):
+    writer = Writer(db, point, key)
+    db.workers[victim].server.kill9()
+    os.kill(writer.pid, signal.SIGCONT)
+    writer.end()
+    db.workers[victim].server.start()
+    wait_until_settled(db)
+    if writer.error is None:
+        assert present(db, key)
+    else:
+        assert decided is not True and writer.error.sqlstate in ("08006", "08001"), writer.error
+        assert not present(db, key)
+
+
+def kill_coordinator(db, point, decided, key):
+    writer = Writer(db, point, key)
+    db.server.kill9()
+    writer.end()
+    db.server.start()
+    wait_until_settled(db)
+    assert present(db, key) == (decided is True)
+
+
+@pytest.mark.parametrize("point, decided", POINTS)
+def test_a_worker_killed(db, point, decided):
+    kill_worker(db, point, decided, 1 + POINTS.index((point, decided)), 1)
+
+
+@pytest.mark.parametrize("point, decided", POINTS)
+def test_the_coordinator_killed(db, point, decided):
+    kill_coordinator(db, point, decided, 101 + POINTS.index((point, decided)))
+
+
+def test_coordinator_and_worker_killed(db):
+    """The worker is back only after the coordinator's first look."""
+    writer = Writer(db, "after_prepare", 200)
+    db.workers[2].server.kill9()
+    db.server.kill9()
+    writer.end()
+    db.server.start()
+    assert db.value("select panvel.recover_transactions()") in (0, 1, 2)
+    db.workers[2].server.start()
+    wait_until_settled(db)
+    assert not present(db, 200)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("point, decided", POINTS)
+def test_each_50_times(db, point, decided):
+    base = 1000 * (1 + POINTS.index((point, decided)))
+    for i in range(50):
+        kill_worker(db, point, decided, base + i, i % 3)
+        kill_coordinator(db, point, decided, base + 500 + i)
