@@ -1,5 +1,6 @@
 // Places where a test build stops on demand: `panvel.crash_point = 'after_prepare:kill'` (or
-// :error, or :stop, by SIGSTOP until SIGCONT, once in a session) is hit when execution gets there. Without -DPANVEL_CRASH_POINTS=ON there is nothing.
+// :error, or :stop, by SIGSTOP until SIGCONT, once in a session) is hit when execution gets there.
+// Without -DPANVEL_CRASH_POINTS=ON there is nothing.
 //
 // before_prepare, between_prepares, after_prepare, after_record, after_local_commit,
 // between_commit_prepared

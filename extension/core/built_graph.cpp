@@ -108,8 +108,7 @@ uint64_t keep_connected(NeighborLists &lists, const NearestFunction &nearest,
     }
     uint64_t made = 0;
     for (uint32_t node = 1; node < lists.nodes && sets.sets() > 1; node++) {
-        while (sets.find(node) != sets.find(0) &&
-               join_set(lists, sets, node, nearest, distance))
+        while (sets.find(node) != sets.find(0) && join_set(lists, sets, node, nearest, distance))
             made++;
     }
     // A tree has leaves, and a leaf has room unless a list has a single place; every set's leaves

@@ -90,7 +90,7 @@ bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
     pages.use_codes();
     insertion->table = pages.table;
     int level = Min(insertion->level, graph->meta.entry_level);
-    descend_to(&pages, search, &entry, level);
+    descend_to(&pages, search, &entry, insertion->ef_construction, level);
     const ann::Candidate *entries = &entry;
     size_t entry_count = 1;
     auto *below = insertion->arena.array<ann::Candidate>(insertion->ef_construction);

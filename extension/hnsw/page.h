@@ -147,10 +147,10 @@ inline void close_element(const OpenElement &element) {
 bool open_side(GraphIndex *graph, ann::Link link, ann::Link owner, ann::SideKind kind, int lock,
                Buffer *buffer, uint8 **slot);
 
-// Changes an element that was opened exclusively. Returns the image to be changed, of which only the
-// parts that were opened may be: the page's copy that is to be logged or, of a large element that
-// was gathered, the gathered one, from which head and pieces with codes are written back in one
-// record. Never the page itself: what is changed there first is not logged.
+// Changes an element that was opened exclusively. Returns the image to be changed, of which only
+// the parts that were opened may be: the page's copy that is to be logged or, of a large element
+// that was gathered, the gathered one, from which head and pieces with codes are written back in
+// one record. Never the page itself: what is changed there first is not logged.
 ann::ElementImage start_change(GraphIndex *graph, const OpenElement &element, ann::Link link,
                                GenericXLogState **state);
 void finish_change(GraphIndex *graph, const OpenElement &element, ann::Link link,

@@ -6,8 +6,10 @@
 
 namespace vec {
 
-// How many elements are followed on the levels above the one that is searched.
-constexpr size_t kDescentWidth = 1;
+// How many elements are followed on the levels above the one that is searched, where there are
+// codes: one would end beside the right one of many clusters more often (README.md).
+constexpr size_t kEfPerDescent = 16;
+constexpr size_t kMaxDescentWidth = 4;
 
 bool PageGraph::distance(ann::Link link, ann::Candidate *out) {
     OpenElement element;
@@ -122,13 +124,15 @@ void search_level(PageGraph *pages, ann::LayerSearch *search, const ann::Candida
         ann::search_layer(*pages, *search, entries, entry_count, ef, level);
 }
 
-void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entry, int level) {
+void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entry, size_t ef,
+                int level) {
+    size_t width = Min(1 + ef / kEfPerDescent, kMaxDescentWidth);
     for (int above = pages->graph->meta.entry_level; above > level; above--) {
         if (!pages->has_codes(above)) {
             *entry = ann::descend(*pages, *search, *entry, above);
             continue;
         }
-        search_level(pages, search, entry, 1, kDescentWidth, above);
+        search_level(pages, search, entry, 1, width, above);
         if (!search->results.empty()) // else all there are dead: go down from where we came
             *entry = search->results[0];
     }

@@ -44,8 +44,10 @@ void search_level(PageGraph *pages, ann::LayerSearch *search, const ann::Candida
                   size_t entry_count, size_t ef, int level);
 
 // Goes down to `level` from the levels above it, the entry point being on the highest one:
-// afterwards `entry` is near the query. Leaves `search` to be used again.
-void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entry, int level);
+// afterwards `entry` is near the query. The wider (`ef`) the search on `level` will be, the more
+// is looked at. Leaves `search` to be used again.
+void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entry, size_t ef,
+                int level);
 
 // The element that a search of `page_graph` enters by; false when the index is empty.
 bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry);

@@ -74,7 +74,7 @@ void search_from_top(ScanSearch *search) {
     if (!entry_candidate(&search->pages, &entry))
         return;
     search->pages.use_codes();
-    descend_to(&search->pages, search->layer, &entry, 0);
+    descend_to(&search->pages, search->layer, &entry, search->ef, 0);
     if (search->iterative == IterativeScan::kOff)
         search_level(&search->pages, search->layer, &entry, 1, search->ef, 0);
     else

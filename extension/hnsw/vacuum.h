@@ -54,7 +54,8 @@ struct VacuumState {
 
     static uint64 hash(ann::Link link) { return (link.place() * 0x9E3779B97F4A7C15ull) >> 20; }
     uint64 bit_of(uint64 hashed) const { return hashed & (dead_mask * 4 + 3); }
-    // NULL for an element that is not among the dead or is retained. REQUIRES: bridge_tree() has been called.
+    // NULL for an element that is not among the dead or is retained. REQUIRES: bridge_tree() has
+    // been called.
     DeadElement *find_dead(ann::Link link);
     uint32 index_of(const DeadElement *element) {
         return static_cast<uint32>(element - dead.begin());
