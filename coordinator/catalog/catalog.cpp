@@ -158,10 +158,14 @@ int64 next_catalog_id(const char *sequence) {
     return nextval_internal(panvel_relation(sequence), false);
 }
 
+void delete_catalog_row(const CatalogScan *scan, HeapTuple row) {
+    CatalogTupleDelete(scan->relation, &row->t_self);
+}
+
 void delete_catalog_rows(CatalogScan scan) {
     HeapTuple row;
     while (HeapTupleIsValid(row = next_catalog_row(&scan)))
-        CatalogTupleDelete(scan.relation, &row->t_self);
+        delete_catalog_row(&scan, row);
     end_catalog_scan(&scan);
 }
 

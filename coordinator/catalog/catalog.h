@@ -105,6 +105,9 @@ void update_catalog_row(Relation catalog, HeapTuple row, Datum *values, const bo
 
 int64 next_catalog_id(const char *sequence);
 
+// Deletes a row that the scan has found.
+void delete_catalog_row(const CatalogScan *scan, HeapTuple row);
+
 // Deletes the rows found by one int32 or int64 key.
 void delete_catalog_rows(CatalogScan scan);
 

@@ -4,38 +4,20 @@
 // table as it was and no shard anywhere.
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/distributable.h"
-#include "coordinator/catalog/estimates.h"
+#include "coordinator/catalog/make_shards.h"
 #include "coordinator/catalog/metadata.h"
-#include "coordinator/catalog/nodes.h"
 #include "coordinator/catalog/settings.h"
-#include "coordinator/catalog/shell_am.h"
 #include "coordinator/core/hash_range.h"
 #include "coordinator/core/placement.h"
-#include "coordinator/ddl/ddl.h"
-#include "coordinator/ddl/node_batch.h"
-#include "coordinator/ddl/shard_ddl.h"
-#include "coordinator/ddl/shard_loader.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
-#include "access/htup_details.h"
-#include "access/multixact.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
-#include "commands/cluster.h"
-#include "commands/tablecmds.h"
-#include "executor/executor.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
-#include "utils/syscache.h"
 }
 
 namespace panvel {
@@ -59,25 +41,6 @@ int64 count_placements(int32 node_id) {
         count++;
     end_catalog_scan(&scan);
     return count;
-}
-
-void insert_shard(Relation shards, Relation placements, int32 colocation_id, int64 hash_min,
-                  int64 hash_max, const int32 *nodes, int node_count) {
-    int64 shard_id = next_catalog_id("shard_id_seq");
-    Datum shard[kShardColumns];
-    shard[kShardId - 1] = Int64GetDatum(shard_id);
-    shard[kShardColocationId - 1] = Int32GetDatum(colocation_id);
-    shard[kShardHashMin - 1] = Int64GetDatum(hash_min);
-    shard[kShardHashMax - 1] = Int64GetDatum(hash_max);
-    insert_catalog_row(shards, shard);
-    for (int i = 0; i < node_count; i++) {
-        Datum placement[kPlacementColumns];
-        placement[kPlacementShardId - 1] = Int64GetDatum(shard_id);
-        placement[kPlacementNodeId - 1] = Int32GetDatum(nodes[i]);
-        placement[kPlacementLeader - 1] = BoolGetDatum(i == 0);
-        placement[kPlacementActive - 1] = BoolGetDatum(true);
-        insert_catalog_row(placements, placement);
-    }
 }
 
 // Nodes of each shard, `factor` per shard: node_ids[shard * factor + i].
@@ -161,6 +124,12 @@ int32 join_colocation(const Request *request, Relation relation, Oid type, Oid c
     LockRelationOid(request->colocate_with, AccessShareLock);
     const DistributedTable *other = get_distributed_table(request->colocate_with);
     const char *other_name = get_rel_name(other->relid);
+    if (other->is_reference)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("cannot colocate \"%s\" with reference table \"%s\"",
+                               RelationGetRelationName(relation), other_name),
+                        errhint("A reference table is on every node: any table can be joined with "
+                                "it there.")));
     if (other->distribution_type != type || other->distribution_collation != collation)
         ereport(ERROR,
                 (errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -190,183 +159,6 @@ int32 join_colocation(const Request *request, Relation relation, Oid type, Oid c
     return other->colocation_id;
 }
 
-void insert_table(Relation relation, AttrNumber column, int32 colocation_id) {
-    Datum values[kTableColumns];
-    values[kTableRelation - 1] = ObjectIdGetDatum(RelationGetRelid(relation));
-    values[kTableDistributionColumn - 1] = Int16GetDatum(column);
-    values[kTableColocationId - 1] = Int32GetDatum(colocation_id);
-    values[kTableRowEstimate - 1] = Float8GetDatum(-1);
-    values[kTablePageEstimate - 1] = Int64GetDatum(0);
-    Relation catalog = open_catalog(Catalog::kDistributedTable, RowExclusiveLock);
-    insert_catalog_row(catalog, values);
-    table_close(catalog, NoLock);
-    invalidate_table(RelationGetRelid(relation));
-    CommandCounterIncrement();
-}
-
-// ---------------------------------------------------------------- the shards
-
-// The owner and all grantees must be there: a clear message instead of a failing GRANT.
-void check_roles(const DistributedTable *table, Relation relation) {
-    StringInfoData sql;
-    initStringInfo(&sql);
-    appendStringInfoString(&sql, "SELECT r FROM pg_catalog.unnest(ARRAY[");
-    ListCell *cell;
-    foreach (cell, shard_table_roles(relation))
-        appendStringInfo(&sql, "%s%s", foreach_current_index(cell) > 0 ? ", " : "",
-                         quote_literal_cstr(static_cast<char *>(lfirst(cell))));
-    appendStringInfoString(&sql, "]) r WHERE NOT EXISTS "
-                                 "(SELECT FROM pg_catalog.pg_roles WHERE rolname = r) LIMIT 1");
-    RemoteStatement statement = {};
-    statement.sql = sql.data;
-    statement.effect = Effect::kReadOnce;
-
-    List *requests = nullptr;
-    foreach (cell, nodes_of_table(table))
-        requests = lappend(requests, remote_send(lfirst_int(cell), &statement));
-    foreach (cell, requests) {
-        auto *request = static_cast<RemoteRequest *>(lfirst(cell));
-        PGresult *missing = remote_wait(request);
-        if (PQntuples(missing) > 0)
-            ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                            errmsg("role \"%s\" does not exist on node \"%s\"",
-                                   PQgetvalue(missing, 0, 0), get_node(remote_node(request))->name),
-                            errdetail("It owns table \"%s\" or has rights on it.",
-                                      RelationGetRelationName(relation)),
-                            errhint("Create the role on all nodes first.")));
-        remote_release(request);
-    }
-}
-
-// Schemas of that name can only be left over from another coordinator: say so.
-void check_schemas(const DistributedTable *table) {
-    StringInfoData sql;
-    initStringInfo(&sql);
-    appendStringInfoString(&sql, "SELECT nspname FROM pg_catalog.pg_namespace "
-                                 "WHERE nspname::pg_catalog.text IN (");
-    for (int i = 0; i < table->shard_count; i++)
-        appendStringInfo(&sql, "%s'%s'", i > 0 ? ", " : "", table->shards[i].schema);
-    appendStringInfoString(&sql, ") LIMIT 1");
-    RemoteStatement statement = {};
-    statement.sql = sql.data;
-    statement.effect = Effect::kReadOnce;
-
-    List *requests = nullptr;
-    ListCell *cell;
-    foreach (cell, nodes_of_table(table))
-        requests = lappend(requests, remote_send(lfirst_int(cell), &statement));
-    foreach (cell, requests) {
-        auto *request = static_cast<RemoteRequest *>(lfirst(cell));
-        PGresult *found = remote_wait(request);
-        if (PQntuples(found) > 0)
-            ereport(ERROR,
-                    (errcode(ERRCODE_DUPLICATE_SCHEMA),
-                     errmsg("schema \"%s\" already exists on node \"%s\"", PQgetvalue(found, 0, 0),
-                            get_node(remote_node(request))->name),
-                     errdetail("It is left over from a coordinator that used this database "
-                               "before."),
-                     errhint("Drop the schemas called panvel_s... there if nobody needs their "
-                             "tables, or add another database as the node.")));
-        remote_release(request);
-    }
-}
-
-// Sends `commands(schema)`, a List of char *, for every placement.
-template <typename Commands>
-void run_on_placements(const DistributedTable *table, Commands &&commands) {
-    NodeBatch batch;
-    for (int i = 0; i < table->shard_count; i++) {
-        const Shard *shard = &table->shards[i];
-        List *shard_commands = commands(shard->schema);
-        for (int j = 0; j < shard->placement_count; j++) {
-            ListCell *cell;
-            foreach (cell, shard_commands)
-                batch_send(&batch, shard->placements[j].node_id, static_cast<char *>(lfirst(cell)));
-        }
-    }
-    batch_finish(&batch);
-}
-
-// Anybody may look a shard up by name; what may be done with it is for its own grants.
-List *schema_commands(Relation relation, const char *schema) {
-    const char *owner = quote_identifier(GetUserNameFromId(relation->rd_rel->relowner, false));
-    return list_make2(psprintf("CREATE SCHEMA %s AUTHORIZATION %s", schema, owner),
-                      psprintf("GRANT USAGE ON SCHEMA %s TO PUBLIC", schema));
-}
-
-void create_shards(const DistributedTable *table, Relation relation, bool new_group) {
-    run_on_placements(table, [&](const char *schema) {
-        List *commands = new_group ? schema_commands(relation, schema) : nullptr;
-        return list_concat(commands, shard_table_commands(relation, schema));
-    });
-}
-
-// Returns the number of rows moved.
-uint64 move_rows(const DistributedTable *table, Relation relation) {
-    ShardLoader *loader = begin_shard_load(table, relation);
-    TupleTableSlot *slot = table_slot_create(relation, nullptr);
-    MemoryContext row_context =
-        AllocSetContextCreate(CurrentMemoryContext, "panvel moved row", ALLOCSET_DEFAULT_SIZES);
-    // All that is committed, whatever the transaction's snapshot: the lock keeps writers out.
-    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    TableScanDesc scan = table_beginscan(relation, snapshot, 0, nullptr);
-    while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
-        CHECK_FOR_INTERRUPTS();
-        MemoryContext caller = MemoryContextSwitchTo(row_context);
-        slot_getallattrs(slot);
-        load_row(loader, slot->tts_values, slot->tts_isnull, 0);
-        MemoryContextSwitchTo(caller);
-        MemoryContextReset(row_context);
-    }
-    table_endscan(scan);
-    UnregisterSnapshot(snapshot);
-    ExecDropSingleTupleTableSlot(slot);
-    MemoryContextDelete(row_context);
-    return finish_shard_load(loader);
-}
-
-// ---------------------------------------------------------------- the shell
-
-void empty_table(Oid relid) {
-    Relation relation = table_open(relid, NoLock);
-    mark_index_clustered(relation, InvalidOid, true); // CLUSTER of a whole database passes it by
-    ExecuteTruncateGuts(list_make1(relation), list_make1_oid(relid), nullptr, DROP_RESTRICT, false);
-    table_close(relation, NoLock);
-}
-
-// The rewrite of ALTER TABLE leaves a freeze horizon; a shell has no rows that could age, and no
-// VACUUM would ever move it.
-void clear_freeze_horizon(Oid relid) {
-    Relation classes = table_open(RelationRelationId, RowExclusiveLock);
-    HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
-    if (!HeapTupleIsValid(tuple))
-        elog(ERROR, "cache lookup failed for relation %u", relid);
-    auto *form = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
-    form->relfrozenxid = InvalidTransactionId;
-    form->relminmxid = InvalidMultiXactId;
-    CatalogTupleUpdate(classes, &tuple->t_self, tuple);
-    heap_freetuple(tuple);
-    table_close(classes, RowExclusiveLock);
-    CommandCounterIncrement();
-}
-
-void make_shell(Oid relid) {
-    AlterTableCmd *command = makeNode(AlterTableCmd);
-    command->subtype = AT_SetAccessMethod;
-    command->name = pstrdup("panvel");
-    allow_shell_creation(true);
-    PG_TRY();
-    {
-        empty_table(relid);
-        AlterTableInternal(relid, list_make1(command), false);
-    }
-    PG_FINALLY();
-    { allow_shell_creation(false); }
-    PG_END_TRY();
-    CommandCounterIncrement();
-    clear_freeze_horizon(relid);
-}
-
 void create_distributed_table(const Request *request) {
     require_preload();
     PreventCommandIfReadOnly("panvel.create_distributed_table()");
@@ -381,24 +173,8 @@ void create_distributed_table(const Request *request) {
         new_group
             ? create_colocation(request, attribute->atttypid, attribute->attcollation)
             : join_colocation(request, relation, attribute->atttypid, attribute->attcollation);
-    insert_table(relation, column, colocation_id);
-
-    const DistributedTable *table = get_distributed_table(request->relid);
-    check_roles(table, relation);
-    if (new_group)
-        check_schemas(table);
-    int level = enter_qualified_names();
-    create_shards(table, relation, new_group);
-    auto rows = static_cast<double>(move_rows(table, relation));
-    int64 pages = RelationGetNumberOfBlocks(relation);
-    run_on_placements(table,
-                      [&](const char *schema) { return shard_index_commands(relation, schema); });
-    leave_qualified_names(level);
-
-    table_close(relation, NoLock);
-    make_shell(request->relid);
-    if (rows > 0)
-        set_estimates(request->relid, rows, pages);
+    insert_distributed_table(relation, column, colocation_id);
+    move_to_shards(relation, new_group);
 }
 
 } // namespace

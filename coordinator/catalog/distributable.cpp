@@ -195,6 +195,10 @@ void check_unique_index(Relation relation, Oid index_oid, AttrNumber column) {
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("index \"%s\" of table \"%s\" is invalid", name, table),
                         errhint("Drop it or rebuild it with REINDEX first.")));
+    if (column == InvalidAttrNumber) { // all rows are in one place
+        relation_close(index, NoLock);
+        return;
+    }
     if (form->indisexclusion)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("exclusion constraint \"%s\" of table \"%s\" is not supported on "

@@ -21,6 +21,7 @@ Relation open_distributable(Oid relid);
 AttrNumber check_distribution_column(Relation relation, const char *name);
 
 // 0A000 when a unique index does not include the distribution column: no shard could enforce it.
+// `column`: InvalidAttrNumber for a reference table, which may have any.
 void check_unique_constraints(Relation relation, AttrNumber column);
 
 // Same for one index.

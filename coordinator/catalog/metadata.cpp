@@ -3,13 +3,16 @@
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/core/hash_range.h"
 #include "coordinator/monitor/servers.h"
+#include "coordinator/transaction/doubt.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -214,15 +217,19 @@ DistributedTable *load_table(Oid relid) {
         table->relid = relid;
         table->distribution_attribute =
             DatumGetInt16(catalog_value(&scan, row, kTableDistributionColumn));
+        table->is_reference = table->distribution_attribute == 0;
         table->colocation_id = DatumGetInt32(catalog_value(&scan, row, kTableColocationId));
         table->row_estimate = DatumGetFloat8(catalog_value(&scan, row, kTableRowEstimate));
         table->page_estimate = DatumGetInt64(catalog_value(&scan, row, kTablePageEstimate));
     }
     end_catalog_scan(&scan);
     if (table != nullptr) {
-        load_distribution_column(table);
+        if (!table->is_reference)
+            load_distribution_column(table);
         load_colocation(table);
         load_shards(table);
+        if (table->is_reference)
+            table->replication_factor = table->shards[0].placement_count;
     }
     return table;
 }
@@ -356,16 +363,55 @@ char *shard_relation_name(const DistributedTable *table, const Shard *shard) {
     return quote_qualified_identifier(shard->schema, name);
 }
 
+// Where there are several, sessions are spread over them, and pass by nodes that are known to be
+// down or where a committed write may not be visible yet.
 int32 read_node(const Shard *shard) {
-    for (int i = 0; i < shard->placement_count; i++)
-        if (shard->placements[i].active)
-            return shard->placements[i].node_id;
+    int count = shard->placement_count;
+    int32 fallback = 0;
+    for (int i = 0; i < count; i++) {
+        const Placement *placement = &shard->placements[(MyProcPid + i) % count];
+        if (!placement->active)
+            continue;
+        if (count == 1)
+            return placement->node_id;
+        char error[kErrorSize];
+        if (!server_is_gone(server_of_node(placement->node_id), error) &&
+            !node_in_doubt(placement->node_id))
+            return placement->node_id;
+        if (fallback == 0)
+            fallback = placement->node_id;
+    }
+    if (fallback != 0)
+        return fallback;
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("no placement of shard \"%s\" is in sync", shard->schema)));
 }
 
 int32 write_node(const Shard *shard) {
     return shard->placements[0].node_id;
+}
+
+bool is_readable_on(const Shard *shard, int32 node_id) {
+    for (int i = 0; i < shard->placement_count; i++)
+        if (shard->placements[i].node_id == node_id)
+            return shard->placements[i].active;
+    return false;
+}
+
+void lock_reference_table(Oid relid) {
+    LockDatabaseObject(catalog_oid(Catalog::kDistributedTable), relid, 0, ExclusiveLock);
+}
+
+List *all_reference_tables() {
+    List *relids = NIL;
+    CatalogScan scan =
+        begin_catalog_scan(Catalog::kDistributedTable, AccessShareLock, nullptr, 0, nullptr);
+    while (HeapTuple row = next_catalog_row(&scan))
+        if (DatumGetInt16(catalog_value(&scan, row, kTableDistributionColumn)) == 0)
+            relids =
+                lappend_oid(relids, DatumGetObjectId(catalog_value(&scan, row, kTableRelation)));
+    end_catalog_scan(&scan);
+    return relids;
 }
 
 List *colocated_tables(int32 colocation_id) {

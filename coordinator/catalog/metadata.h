@@ -41,6 +41,9 @@ struct Shard {
 
 struct DistributedTable {
     Oid relid;
+    // A copy on every node, in one shard with a placement on each. It has no distribution column:
+    // the next four are 0.
+    bool is_reference;
     AttrNumber distribution_attribute;
     Oid distribution_type;
     Oid distribution_collation;
@@ -69,14 +72,27 @@ const ClusterNode *find_node_by_name(const char *name); // null when there is no
 List *all_nodes();
 
 // Index into table->shards for a non-null value of the distribution column's type.
+// REQUIRES: not a reference table.
 int shard_index_for_value(const DistributedTable *table, Datum value);
 
 // "panvel_s12.items", quoted as needed: the shard's table on its nodes.
 char *shard_relation_name(const DistributedTable *table, const Shard *shard);
 
-// The node whose placement of the shard answers reads, and the one that takes writes.
+// The node whose placement of the shard answers reads, and the one that takes writes (of a
+// reference table: the one whose result counts).
 int32 read_node(const Shard *shard);
 int32 write_node(const Shard *shard);
+
+// Whether a placement of the shard that can be read is on the node.
+bool is_readable_on(const Shard *shard, int32 node_id);
+
+// Writers of a reference table take turns, so that all copies see the same statements in the same
+// order: held until the end of the transaction, when all copies have committed. add_node() takes it
+// as well. Metadata read after it has the placements as they are.
+void lock_reference_table(Oid relid);
+
+// All reference tables, as List of Oid.
+List *all_reference_tables();
 
 // Tables of one colocation group, as List of Oid, in no order.
 List *colocated_tables(int32 colocation_id);

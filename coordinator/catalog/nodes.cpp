@@ -2,6 +2,7 @@
 #include "coordinator/catalog/nodes.h"
 
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/reference_table.h"
 #include "coordinator/remote/remote.h"
 #include "extension/pg/boundary.h"
 
@@ -429,6 +430,7 @@ int32 add_node(const char *name, const char *host, int32 port, const char *dbnam
     values[kNodeSystemIdentifier - 1] = Int64GetDatum(facts.system_identifier);
     replace[kNodeSystemIdentifier - 1] = true;
     update_node(node_id, values, replace);
+    copy_reference_tables(node_id);
     return node_id;
 }
 
@@ -437,6 +439,7 @@ void remove_node(const char *name) {
     PreventCommandIfReadOnly("panvel.remove_node()");
     lock_nodes();
     const ClusterNode *node = require_node(name);
+    drop_reference_copies(node);
     CatalogScan placements =
         begin_catalog_scan_int32(Catalog::kPlacement, AccessShareLock, "placement_node_id_idx",
                                  kPlacementNodeId, node->node_id);

@@ -280,8 +280,8 @@ ShardLoader *begin_shard_load(const DistributedTable *table, Relation relation) 
 }
 
 void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint64 line) {
-    int key = loader->table->distribution_attribute - 1;
-    if (isnull[key]) {
+    int key = loader->table->distribution_attribute - 1; // -1: a reference table, of one shard
+    if (key >= 0 && isnull[key]) {
         const char *column =
             NameStr(TupleDescAttr(RelationGetDescr(loader->relation), key)->attname);
         ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
@@ -297,7 +297,7 @@ void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint
     const RemoteParams *row = encode_params(loader->encoders, loader->sent_values,
                                             loader->sent_isnull, loader->column_count);
 
-    int index = shard_index_for_value(loader->table, values[key]);
+    int index = key >= 0 ? shard_index_for_value(loader->table, values[key]) : 0;
     StringInfo data = &loader->buffers[index].data;
     int before = data->len;
     if (before == 0)

@@ -122,6 +122,8 @@ void flush(InsertState *state, int shard) {
 int route(InsertState *state, TupleTableSlot *slot) {
     const DistributedTable *table = state->modify.table;
     AttrNumber attribute = table->distribution_attribute;
+    if (table->is_reference)
+        return 0;
     if (slot->tts_isnull[attribute - 1]) {
         Relation relation = state->modify.custom.ss.ss_currentRelation;
         const char *column =

@@ -51,7 +51,11 @@ void begin_modify(ModifyState *state) {
     CustomScanState *node = &state->custom;
     EState *estate = node->ss.ps.state;
     state->plan = modify_plan_of(castNode(CustomScan, node->ss.ps.plan));
-    state->table = get_distributed_table(RelationGetRelid(node->ss.ss_currentRelation));
+    Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
+    if (get_distributed_table(relid)->is_reference &&
+        (estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+        lock_reference_table(relid);
+    state->table = get_distributed_table(relid);
     state->reads_own_table = references(estate, state->table->relid) > 1;
     const char *hint = "Use separate statements in one transaction.";
     if (state->reads_own_table && estate->es_plannedstmt->hasModifyingCTE)
@@ -92,63 +96,110 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail
     statement.keep_prepared = true;
     statement.binary_results = binary_results;
     statement.shard_id = shard->shard_id;
-    WriteRequest request = {nullptr, now_in_microseconds()};
-    request.request = remote_send(write_node(shard), &statement);
+    WriteRequest request = {nullptr, now_in_microseconds(), NIL};
+    int32 first = write_node(shard);
+    request.request = remote_send(first, &statement);
+    for (int i = 0; state->table->is_reference && i < shard->placement_count; i++)
+        if (shard->placements[i].node_id != first)
+            request.copies =
+                lappend(request.copies, remote_send(shard->placements[i].node_id, &statement));
     pfree(sql);
     pfree(relation);
     return request;
 }
 
-PGresult *finish_write(ModifyState *state, WriteRequest *request) {
-    PGresult *result = remote_wait(request->request);
-    int64 rows = remote_affected(result);
-    EState *estate = state->custom.ss.ps.state;
-    if (state->plan->can_set_tag)
-        estate->es_processed += rows;
-    if (estate->es_instrument == 0)
-        return result;
+namespace {
 
+void count_rows(ModifyState *state, RemoteRequest *request, int64 sent, int64 rows) {
+    EState *estate = state->custom.ss.ps.state;
+    if (estate->es_instrument == 0)
+        return;
     MemoryContext previous = MemoryContextSwitchTo(estate->es_query_cxt);
-    int32 node_id = remote_node(request->request);
+    int32 node_id = remote_node(request);
     WriteReport::PerNode *node = report_of(&state->report, node_id);
     if (node == nullptr) {
         node = palloc0_object(WriteReport::PerNode);
         node->node_id = node_id;
-        node->first_sent = request->sent;
+        node->first_sent = sent;
         state->report.nodes = lappend(state->report.nodes, node);
     }
     node->rows += rows;
-    node->first_sent = Min(node->first_sent, request->sent);
-    node->last_done = Max(node->last_done, request->sent + remote_elapsed(request->request));
+    node->first_sent = Min(node->first_sent, sent);
+    node->last_done = Max(node->last_done, sent + remote_elapsed(request));
     MemoryContextSwitchTo(previous);
+}
+
+void finish_copies(ModifyState *state, WriteRequest *request, int64 rows) {
+    ListCell *cell;
+    foreach (cell, request->copies) {
+        auto *copy = static_cast<RemoteRequest *>(lfirst(cell));
+        int64 copied = remote_affected(remote_wait(copy));
+        if (copied != rows)
+            ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                            errmsg("could not serialize access to reference table \"%s\"",
+                                   get_rel_name(state->table->relid)),
+                            errdetail("The statement changed " INT64_FORMAT " rows on node \"%s\" "
+                                      "and " INT64_FORMAT " on node \"%s\".",
+                                      rows, get_node(remote_node(request->request))->name, copied,
+                                      get_node(remote_node(copy))->name),
+                            errhint("The transaction might succeed if retried.")));
+        count_rows(state, copy, request->sent, copied);
+        remote_release(copy);
+    }
+    request->copies = NIL;
+}
+
+} // namespace
+
+PGresult *finish_write(ModifyState *state, WriteRequest *request) {
+    PGresult *result = remote_wait(request->request);
+    int64 rows = remote_affected(result);
+    if (state->plan->can_set_tag)
+        state->custom.ss.ps.state->es_processed += rows;
+    count_rows(state, request->request, request->sent, rows);
+    finish_copies(state, request, rows);
     return result;
 }
 
+namespace {
+
+// Adds one placement to the reports, whose number it returns.
+int report_placement(ModifyState *state, NodeReport *reports, int count, const Shard *shard,
+                     int32 node_id, const char *tail) {
+    int position = 0;
+    while (position < count && reports[position].node_id != node_id)
+        position++;
+    NodeReport *report = &reports[position];
+    report->shard_count++;
+    if (position < count)
+        return count;
+    report->node_id = node_id;
+    report->sql =
+        psprintf("%s%s%s", state->plan->command, shard_relation_name(state->table, shard), tail);
+    if (const WriteReport::PerNode *done = report_of(&state->report, node_id)) {
+        report->rows = done->rows;
+        report->microseconds = done->last_done - done->first_sent;
+        report->executions = 1;
+    }
+    return count + 1;
+}
+
+} // namespace
+
 void explain_modify(ModifyState *state, ExplainState *es, Bitmapset *shards, const char *tail) {
-    auto *reports = palloc0_array(NodeReport, state->table->shard_count);
+    const DistributedTable *table = state->table;
+    int size = table->is_reference ? table->shards[0].placement_count : table->shard_count;
+    auto *reports = palloc0_array(NodeReport, size);
     int count = 0;
     int index = -1;
     while ((index = bms_next_member(shards, index)) >= 0) {
-        const Shard *shard = &state->table->shards[index];
-        int32 node_id = write_node(shard);
-        int position = 0;
-        while (position < count && reports[position].node_id != node_id)
-            position++;
-        NodeReport *report = &reports[position];
-        report->shard_count++;
-        if (position < count)
-            continue;
-        count++;
-        report->node_id = node_id;
-        report->sql = psprintf("%s%s%s", state->plan->command,
-                               shard_relation_name(state->table, shard), tail);
-        if (const WriteReport::PerNode *done = report_of(&state->report, node_id)) {
-            report->rows = done->rows;
-            report->microseconds = done->last_done - done->first_sent;
-            report->executions = 1;
-        }
+        const Shard *shard = &table->shards[index];
+        int written = table->is_reference ? shard->placement_count : 1;
+        for (int i = 0; i < written; i++)
+            count =
+                report_placement(state, reports, count, shard, shard->placements[i].node_id, tail);
     }
-    explain_nodes(es, reports, count, state->table->shard_count);
+    explain_nodes(es, reports, count, size);
 }
 
 } // namespace panvel

@@ -24,10 +24,11 @@ struct WriteReport {
     List *nodes; // of PerNode *
 };
 
-// A statement that has been sent.
+// A statement that has been sent, to a reference table's other copies as well.
 struct WriteRequest {
     RemoteRequest *request;
-    int64 sent; // as above
+    int64 sent;   // as above
+    List *copies; // RemoteRequest *
 };
 
 struct ModifyState {
@@ -51,7 +52,10 @@ void evaluate_initplans(ModifyState *state);
 WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
                         const RemoteParams *params, bool binary_results);
 
-// Waits for it, counts its rows for the command tag and EXPLAIN, and returns its result.
+// Waits for it, counts its rows for the command tag and EXPLAIN, and returns its result. Where it
+// went to several copies, 40001 unless all have changed as many rows: snapshots of a REPEATABLE
+// READ transaction may be of different times, and a newer one has all the rows that an older one
+// could change without an error, so equal numbers are equal rows.
 PGresult *finish_write(ModifyState *state, WriteRequest *request);
 
 // `shards`: indexes into the table's shards; null: none. `tail`: as sent to each of them.

@@ -111,8 +111,7 @@ List *returned_attributes(Relation relation, List *scan_columns) {
     }
     // One row of the result for each affected row, also where no column is asked for.
     if (attributes == NIL)
-        attributes = list_make1_int(
-            get_distributed_table(RelationGetRelid(relation))->distribution_attribute);
+        attributes = list_make1_int(plain_column(relation));
     return attributes;
 }
 

@@ -129,7 +129,7 @@ void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, Mo
     }
     // SET generated_column = DEFAULT assigns nothing, but updates the row.
     if (column_cell == list_head(root->update_colnos)) {
-        const char *column = column_name(relation, table->distribution_attribute);
+        const char *column = column_name(relation, plain_column(relation));
         appendStringInfo(sql, "%s%s = t.%s", separator, column, column);
     }
 }
@@ -218,6 +218,19 @@ Node *placeholder(int position) {
 }
 
 } // namespace
+
+AttrNumber plain_column(Relation relation) {
+    const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
+    if (!table->is_reference)
+        return table->distribution_attribute;
+    TupleDesc columns = RelationGetDescr(relation);
+    for (int i = 0; i < columns->natts; i++)
+        if (!TupleDescAttr(columns, i)->attisdropped &&
+            TupleDescAttr(columns, i)->attgenerated == '\0')
+            return TupleDescAttr(columns, i)->attnum;
+    refuse_modification(table->relid, "this statement on a table without stored columns",
+                        "Give the table a column.");
+}
 
 const char *column_name(Relation relation, AttrNumber attribute) {
     Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), attribute - 1);

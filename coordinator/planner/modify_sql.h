@@ -28,6 +28,9 @@ char *ship_or_refuse(PlannerInfo *root, Expr *expr, const char *where, ShippedPa
 // Storing a value in a column of a domain type checks the domain: the expression without that.
 Expr *without_domain_check(Expr *expr);
 
+// The distribution column, or any other that is stored: 0A000 where a reference table has none.
+AttrNumber plain_column(Relation relation);
+
 const char *column_name(Relation relation, AttrNumber attribute); // quoted as needed
 
 // How a column's values travel in an INSERT: the parameter's type for one row, the element type

@@ -20,6 +20,8 @@ namespace {
 class Finder {
   public:
     Finder(Index varno, const DistributedTable *table) : varno_(varno), table_(table) {
+        if (table->is_reference)
+            return;
         Oid opclass = GetDefaultOpClass(table->distribution_type, HASH_AM_OID);
         family_ = OidIsValid(opclass) ? get_opclass_family(opclass) : InvalidOid;
     }
@@ -88,7 +90,7 @@ class Finder {
 
     Index varno_;
     const DistributedTable *table_;
-    Oid family_;
+    Oid family_ = InvalidOid; // none: no key
 };
 
 } // namespace

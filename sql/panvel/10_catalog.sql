@@ -26,13 +26,13 @@ CREATE TABLE panvel.colocation (
     colocation_id int NOT NULL PRIMARY KEY,
     shard_count int NOT NULL,
     replication_factor int NOT NULL,
-    distribution_type regtype NOT NULL,
+    distribution_type regtype NOT NULL, -- 0 for a reference table, as the collation and the factor
     distribution_collation oid NOT NULL
 );
 
 CREATE TABLE panvel.distributed_table (
     relation regclass NOT NULL PRIMARY KEY,
-    distribution_column int2 NOT NULL, -- attnum
+    distribution_column int2 NOT NULL, -- attnum; 0: a reference table
     colocation_id int NOT NULL,
     row_estimate float8 NOT NULL,      -- of all shards, for the planner; -1: never analyzed
     page_estimate bigint NOT NULL

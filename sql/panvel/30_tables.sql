@@ -11,3 +11,8 @@ CREATE FUNCTION panvel.create_distributed_table(relation regclass, distribution_
 AS 'MODULE_PATHNAME', 'panvel_create_distributed_table' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION panvel.create_distributed_table(regclass, name, int, int, regclass) IS
     'spreads a table over the nodes by the hash of a column; its rows move to the shards';
+
+CREATE FUNCTION panvel.create_reference_table(relation regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'panvel_create_reference_table' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION panvel.create_reference_table(regclass) IS
+    'puts a copy of a table on every node, so that it is joined there';

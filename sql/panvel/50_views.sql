@@ -18,7 +18,9 @@ FROM panvel.node n LEFT JOIN panvel.node_states() s USING (node_id)
 ORDER BY n.node_id;
 
 CREATE VIEW panvel.shards AS
-SELECT s.shard_id, t.relation, s.hash_min, s.hash_max, n.name AS node,
+SELECT s.shard_id, t.relation,
+       CASE WHEN t.distribution_column <> 0 THEN s.hash_min END AS hash_min,
+       CASE WHEN t.distribution_column <> 0 THEN s.hash_max END AS hash_max, n.name AS node,
        CASE WHEN p.leader THEN 'leader' ELSE 'follower' END AS role,
        CASE WHEN p.active THEN 'active' ELSE 'stale' END AS state, z.rows, z.bytes
 FROM panvel.distributed_table t
@@ -30,15 +32,19 @@ LEFT JOIN panvel.placement_sizes() z
     ON z.node_id = p.node_id AND z.shard_id = s.shard_id AND z.table_name = c.relname
 ORDER BY t.relation, s.hash_min, p.leader DESC, n.node_id;
 
--- An estimate is null where a part of it is not known.
+-- An estimate is null where a part of it is not known. A reference table has no distribution
+-- column and as many placements as there are nodes.
 CREATE VIEW panvel.tables AS
 SELECT t.relation, a.attname AS distribution_column, g.shard_count AS shards,
-       g.replication_factor, t.colocation_id AS colocation, z.rows, z.bytes
+       CASE WHEN t.distribution_column <> 0 THEN g.replication_factor ELSE z.placements END
+           AS replication_factor,
+       t.colocation_id AS colocation, z.rows, z.bytes
 FROM panvel.distributed_table t
 JOIN panvel.colocation g USING (colocation_id)
-JOIN pg_catalog.pg_attribute a ON a.attrelid = t.relation AND a.attnum = t.distribution_column
+LEFT JOIN pg_catalog.pg_attribute a
+    ON a.attrelid = t.relation AND a.attnum = t.distribution_column AND t.distribution_column <> 0
 LEFT JOIN (
-    SELECT s.relation,
+    SELECT s.relation, count(*)::int AS placements,
            CASE WHEN pg_catalog.bool_and(s.rows IS NOT NULL OR s.role <> 'leader')
                 THEN (pg_catalog.sum(s.rows) FILTER (WHERE s.role = 'leader'))::bigint END AS rows,
            CASE WHEN pg_catalog.bool_and(s.bytes IS NOT NULL)

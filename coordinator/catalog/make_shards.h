@@ -1,0 +1,31 @@
+// The steps that turn an ordinary table into shards and a shell. All work in the caller's
+// transaction, remote work included: an error leaves neither shards nor metadata.
+#pragma once
+
+#include "coordinator/catalog/metadata.h"
+
+extern "C" {
+#include "utils/relcache.h"
+}
+
+namespace panvel {
+
+// Catalog rows of a shard with a placement on each of the nodes, the leader first.
+void insert_shard(Relation shards, Relation placements, int32 colocation_id, int64 hash_min,
+                  int64 hash_max, const int32 *nodes, int node_count);
+void insert_placement(Relation placements, int64 shard_id, int32 node_id, bool leader);
+
+// The catalog row of the table; find_distributed_table() answers from then on. `column`: 0 for a
+// reference table.
+void insert_distributed_table(Relation relation, AttrNumber column, int32 colocation_id);
+
+// Creates the shards on the nodes, moves the rows there, and makes the table a shell. Closes
+// `relation`, which the caller locked (AccessExclusiveLock). `new_group`: the shards' schemas are
+// created too.
+void move_to_shards(Relation relation, bool new_group);
+
+// Makes the placement on a node that has none yet: schema, table, the rows that `source` has, and
+// indexes. `table` has one shard. The caller keeps writers out.
+void copy_to_node(const DistributedTable *table, Relation relation, int32 source, int32 target);
+
+} // namespace panvel
