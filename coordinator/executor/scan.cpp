@@ -261,6 +261,11 @@ bool advance(NodeStream *stream) {
 
 // The next stream with a row, whichever node was first; null at the end.
 NodeStream *next_unordered(DistributedScanState *state) {
+    if (state->stream_count == 1) { // there is nobody else to look at: wait, without a look before
+        NodeStream *stream = &state->streams[0];
+        CHECK_FOR_INTERRUPTS();
+        return !stream->done && advance(stream) ? stream : nullptr;
+    }
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         int open = 0;

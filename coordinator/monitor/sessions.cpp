@@ -229,8 +229,12 @@ void choose_as_victim(const BackendState &victim, const char *report) {
     }
 }
 
+bool is_chosen() {
+    return mine != nullptr && mine->victim == mine->state.transaction;
+}
+
 bool is_victim(char *report) {
-    if (mine == nullptr || mine->victim != mine->state.transaction)
+    if (!is_chosen())
         return false;
     SpinLockAcquire(&mine->spin);
     bool chosen = mine->victim == mine->state.transaction;

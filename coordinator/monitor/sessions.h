@@ -62,7 +62,11 @@ constexpr int kReportSize = 1024;
 // Ends the wait of a transaction that is part of a deadlock; nothing where that has ended already.
 void choose_as_victim(const BackendState &backend, const char *report);
 
-// Whether the current transaction has been chosen; `report` (kReportSize) says what waits for what.
+// Whether the current transaction has been chosen, and is_victim() would say so.
+bool is_chosen();
+
+// Likewise, and takes the choice back, as the caller is going to act on it; `report` (kReportSize)
+// says what waits for what.
 bool is_victim(char *report);
 
 // The backend's transaction has ended.

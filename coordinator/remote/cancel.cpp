@@ -88,12 +88,16 @@ void start_canceller(Connection *target) {
     watch(&canceller->watched);
 }
 
-// Running statements of the level, not counting control, which runs to its end.
+// Control runs to its end, but for level 0.
+bool concerns(const Entry *entry, int level) {
+    return (level == 0 || entry->kind != EntryKind::kControl) && entry->level >= level;
+}
+
+// Running statements of the level.
 bool has_running(const Connection *connection, int level) {
     dlist_iter iter;
     dlist_foreach(iter, const_cast<dlist_head *>(&connection->under_way)) {
-        const Entry *entry = dlist_container(Entry, node, iter.cur);
-        if (entry->kind != EntryKind::kControl && entry->level >= level)
+        if (concerns(dlist_container(Entry, node, iter.cur), level))
             return true;
     }
     return false;
@@ -105,7 +109,7 @@ bool runs_at_level(const Connection *connection, int level) {
         return false;
     const Entry *entry =
         dlist_head_element(Entry, node, const_cast<dlist_head *>(&connection->under_way));
-    return entry->kind != EntryKind::kControl && entry->level >= level;
+    return concerns(entry, level);
 }
 
 void drop_unsent(Connection *connection, int level) {

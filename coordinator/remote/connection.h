@@ -216,8 +216,9 @@ void deliver(RemoteRequest *request, PGresult *result, const Failure *failure, i
 // cancel.cpp
 // Ends what is under way on connections for requests of local nesting level `level` and above:
 // unsent requests are dropped, running ones cancelled and their end waited for, at most until
-// `deadline`. A connection that is not quiet by then is closed. Raises nothing but out of memory;
-// does not check for interrupts.
+// `deadline`. Transaction control is left to run, but with level 0 cancelled as well. A connection
+// that is not quiet by then is closed. Raises nothing but out of memory; does not check for
+// interrupts.
 void cancel_requests(int level, TimestampTz deadline);
 
 // Nothing under way, nothing queued.

@@ -114,6 +114,15 @@ bool has_transaction(const Connection *connection) {
     return found;
 }
 
+// Why nobody may read from the node: what is in doubt there, unless recovery cannot even ask it.
+Failure failure_of_doubt(int32 node_id) {
+    char reason[kErrorSize];
+    if (server_is_gone(server_of_node(node_id), reason))
+        return make_failure(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION, nullptr, reason);
+    return make_failure(ERRCODE_CONNECTION_FAILURE, kInDoubt,
+                        "A committed transaction may not be visible there yet.");
+}
+
 RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *statement,
                       const char *data, size_t size) {
     check_callable();
@@ -122,8 +131,7 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
     RemoteRequest *request = make_request(node_id);
     if (!certain) {
         strlcpy(request->node_name, get_node(node_id)->name, NAMEDATALEN);
-        request->failure = make_failure(ERRCODE_CONNECTION_FAILURE, kInDoubt,
-                                        "A committed transaction may not be visible there yet.");
+        request->failure = failure_of_doubt(node_id);
         request->done = true;
         return request;
     }

@@ -173,8 +173,12 @@ bool wait_until_certain(int32 node_id) {
         return true;
     uint64 first = mine->passes;
     TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), node_timeout_ms);
-    // The pass under way may have asked the node before; the one after it has not.
-    while (node_in_doubt(node_id) && mine->passes < first + 2 && GetCurrentTimestamp() < deadline) {
+    ServerHandle server = server_of_node(node_id);
+    char reason[kErrorSize];
+    // The pass under way may have asked the node before; the one after it has not. None can ask a
+    // node that is gone.
+    while (node_in_doubt(node_id) && mine->passes < first + 2 && GetCurrentTimestamp() < deadline &&
+           !server_is_gone(server, reason)) {
         SpinLockAcquire(&shared->lock);
         wish(mine, true);
         SpinLockRelease(&shared->lock);

@@ -64,6 +64,7 @@ bool wrote(const Connection *connection) {
 
 enum class Interrupts {
     kRaise,  // as anywhere
+    kReturn, // the wait ends at once, for a deadlock's victim too; nothing is raised
     kStop,   // the wait ends within kCancel_ms, nothing is raised
     kIgnore, // the wait goes on
 };
@@ -81,6 +82,9 @@ bool wait_for_quiet(Chosen &&chosen, TimestampTz deadline, Interrupts interrupts
         if (quiet)
             return true;
         if (deadline != 0 && GetCurrentTimestamp() >= deadline)
+            return false;
+        if (interrupts == Interrupts::kReturn &&
+            (QueryCancelPending || ProcDiePending || is_chosen()))
             return false;
         if (interrupts == Interrupts::kStop && !interrupted &&
             (QueryCancelPending || ProcDiePending)) {
@@ -175,13 +179,21 @@ void commit_in_one_phase(Connection *writer) {
     hold_interrupts();
     send_control(writer, "COMMIT", nullptr, 1);
     bool quiet = wait_while_alive([writer](Connection *other) { return other == writer; },
-                                  node_timeout_ms, Interrupts::kStop);
+                                  node_timeout_ms, Interrupts::kReturn);
+    if (!quiet && writer->phase == Phase::kReady) { // it may wait for a deferred constraint
+        cancel_requests(0, after(kCancel_ms));
+        quiet = writer->phase == Phase::kReady;
+    }
     if (quiet && answered_with(writer, "COMMIT")) {
         writer->settings_in_transaction = false;
         return; // interrupts stay held until the local transaction has ended as well
     }
     if (quiet && writer->control != nullptr) {
         resume_interrupts();
+        if (control_error(writer) == ERRCODE_QUERY_CANCELED) { // by us, who know why
+            check_for_deadlock();
+            CHECK_FOR_INTERRUPTS();
+        }
         raise_control_error(writer);
         ereport(ERROR, (errcode(ERRCODE_TRANSACTION_ROLLBACK),
                         errmsg("node \"%s\" rolled the transaction back", writer->node_name)));
@@ -359,7 +371,7 @@ void send_rollbacks() {
 
 void finish_abort() {
     TimestampTz deadline = after(Min(kCancel_ms, node_timeout_ms));
-    cancel_requests(1, deadline);
+    cancel_requests(0, deadline); // a PREPARE may wait for a lock
     send_rollbacks();
     auto started = [](Connection *connection) { return connection->phase == Phase::kReady; };
     if (!wait_for_quiet(started, Max(deadline, after(200)), Interrupts::kIgnore)) {

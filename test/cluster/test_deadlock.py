@@ -102,6 +102,31 @@ def test_a_local_table_in_the_circle(db):
     assert took < 5
 
 
+def test_a_commit_in_the_circle(db):
+    """It waits on its node for a deferred constraint, the other one here for an advisory lock."""
+    db.execute("create table later (id int unique deferrable initially deferred)")
+    db.execute("select panvel.create_distributed_table('later', 'id')")
+    insert, lock = "insert into later values (5)", "select pg_advisory_xact_lock(1)"
+    parties = [Party(db, insert, lock), Party(db, f"{lock}; {insert}", "select 1")]
+    errors, took = run(parties)
+    assert errors[0] is None and errors[1].sqlstate == "40P01"
+    assert "on the coordinator" in errors[1].diag.message_detail
+    assert took < 5
+    assert db.value("select count(*) from later") == 1
+
+
+def test_a_prepare_in_the_circle(db):
+    """As above, by a transaction that wrote on two nodes."""
+    db.execute("create table later (id int unique deferrable initially deferred)")
+    db.execute("select panvel.create_distributed_table('later', 'id')")
+    insert, lock = "insert into later values (5)", "select pg_advisory_xact_lock(1)"
+    both = "; ".join([lock, insert, update(db.keys[0]), update(db.keys[1])])
+    errors, took = run([Party(db, insert, lock), Party(db, both, "select 1")])
+    assert errors[0] is None and errors[1].sqlstate == "40P01"
+    assert took < 5
+    assert db.query("select max(v) from items") == [(0,)]
+
+
 def test_one_node_finds_its_own(db):
     """Two rows of one node: that server's deadlock detector, with its error as it is."""
     keys = db.workers[0].value(

@@ -76,6 +76,22 @@ def test_query_in_transaction(cluster):
     assert cluster.value("select count(*) from items") == 1000
 
 
+@pytest.mark.parametrize("rows", ["(5)", "(5), (6), (7), (8)"])
+def test_commit(cluster, rows):
+    """A COMMIT or PREPARE that waits for a deferred constraint: rolled back, and known to be."""
+    cluster.execute("create table later (id int unique deferrable initially deferred)")
+    cluster.execute("select panvel.create_distributed_table('later', 'id')")
+    with cluster.connect(autocommit=False) as first:
+        first.execute("insert into later values (5)")
+        insert = f"begin; insert into later values {rows}; commit"
+        with cancelled(cluster, insert, "^(commit|prepare)") as session:
+            first.rollback()
+            assert session.execute("select count(*) from later").fetchone() == (0,)
+            session.execute(f"insert into later values {rows}")
+    prepared = "select count(*) from pg_prepared_xacts where database = current_database()"
+    assert all(worker.value(prepared) == 0 for worker in cluster.workers)
+
+
 def test_index_build(cluster):
     fill(cluster, 20000, 200)
     build = "create index items_embedding on items using hnsw (embedding vector_l2_ops)"

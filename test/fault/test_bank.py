@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from panvel_test import Server, wait_until
-from panvel_test.distributed import wait_until_settled
+from panvel_test.distributed import chosen_seed, wait_until_settled
 
 ACCOUNTS = 60
 BALANCE = 1000
@@ -29,7 +29,7 @@ class Client(threading.Thread):
     def __init__(self, db, number):
         super().__init__()
         self.db = db
-        self.random = random.Random()
+        self.random = random.Random(number)
         self.next_id = number * 10_000_000
         self.acknowledged = set()
         self.unknown = set()
@@ -87,7 +87,8 @@ def audit(db, clients):
 
 def play_round(db, seconds):
     """Clients for so long, with a server killed every few seconds; then an audit."""
-    clients = [Client(db, number) for number in random.sample(range(1, 100_000), CLIENTS)]
+    generator = random.Random(chosen_seed())
+    clients = [Client(db, number) for number in generator.sample(range(1, 100_000), CLIENTS)]
     servers = db.cluster.servers
     end = time.monotonic() + seconds
     kills = 0
@@ -99,9 +100,9 @@ def play_round(db, seconds):
             wait_until(
                 lambda: sum(len(client.acknowledged) for client in clients) > before + 20, 60, "transfers"
             )
-            server = random.choice(servers)
-            random.choice([Server.kill9, Server.kill_postmaster])(server)
-            time.sleep(random.random())
+            server = generator.choice(servers)
+            generator.choice([Server.kill9, Server.kill_postmaster])(server)
+            time.sleep(generator.random())
             server.start()
             kills += 1
     finally:

@@ -1,5 +1,7 @@
 """A worker that hangs: its connections stay open, and nothing answers (SIGSTOP)."""
 
+import os
+import signal
 import threading
 import time
 
@@ -7,6 +9,7 @@ import psycopg
 import pytest
 
 from panvel_test import wait_until
+from panvel_test.distributed import wait_until_stopped
 
 NODE_TIMEOUT = 1.0
 
@@ -118,15 +121,37 @@ def test_status_and_errors_in_the_view(db):
     db.workers[0].server.pause()
     wait_until(lambda: status(db) == "down", 4)
     row = db.query("select status, since > %s, last_error, bytes from panvel.nodes where name = 'w1'", [up])[0]
-    # The reason, or, when recovery has missed the node meanwhile, that it may hold what is in doubt.
     assert row[:2] == ("down", True) and row[3] is None
-    assert "w1" in row[2] or "in doubt" in row[2]
+    assert "w1" in row[2] and "in doubt" not in row[2]
     assert status(db, "w2") == "up"
     db.workers[0].server.resume()
     wait_until(lambda: status(db) == "up", 5)
     assert db.value("select last_error is null and bytes > 0 from panvel.nodes where name = 'w1'")
     db.workers[0].server.restart("immediate")
     assert db.value("select count(*) from items") == 100
+
+
+def test_a_node_in_doubt_that_hangs_is_said_to_hang(db):
+    """What is in doubt there is not what keeps it from being used, and nobody waits for recovery."""
+    with db.connect() as session:
+        session.execute("set panvel.crash_point = 'after_local_commit:stop'")
+        writer = threading.Thread(target=session.execute, args=["update items set v = 1"])
+        writer.start()
+        wait_until_stopped(session.info.backend_pid)
+        db.workers[0].server.pause()
+        os.kill(session.info.backend_pid, signal.SIGCONT)
+        writer.join(30)
+        assert not writer.is_alive()
+    wait_until(lambda: status(db) == "down", 10)
+    error = db.value("select last_error from panvel.nodes where name = 'w1'")
+    assert 'could not connect to node "w1"' in error and "in doubt" not in error
+    start = time.monotonic()
+    with pytest.raises(psycopg.errors.SqlclientUnableToEstablishSqlconnection):
+        db.execute("select count(*) from items")
+    assert time.monotonic() - start < NODE_TIMEOUT
+    db.workers[0].server.resume()
+    wait_until(lambda: status(db) == "up", 5)
+    assert db.query("select count(*), min(v) from items") == [(100, 1)]
 
 
 def test_a_prepare_that_arrives_late_is_undone(db):

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 
 import psycopg
 
@@ -16,6 +17,13 @@ OPEN = (
     " and application_name ~ '^panvel [0-9a-f]+ [0-9]+ [0-9]+$' and state <> 'idle'"
 )
 SESSIONS = OPEN.replace(" and state <> 'idle'", "")
+
+
+def chosen_seed():
+    """For a test of random work: PANVEL_SEED, or a new one; printed, so that a failure shows it."""
+    seed = int(os.environ.get("PANVEL_SEED") or random.randrange(1 << 31))
+    print(f"PANVEL_SEED={seed}")
+    return seed
 
 
 def nothing_left(db):
