@@ -25,7 +25,8 @@ WRITE = "select remote_all('{1,2,3}', 'insert into public.t values (%s)', 'write
 
 @pytest.fixture(scope="module")
 def db():
-    cluster = Cluster(workers=3, fsync=True)
+    # What a commit leaves to the WAL writer is not written before the kill.
+    cluster = Cluster(workers=3, fsync=True, coordinator_conf={"wal_writer_delay": "10s"})
     try:
         yield prepare(cluster.start().database("killed"))
     finally:
@@ -35,8 +36,9 @@ def db():
 class Writer:
     """A transaction that stops itself at the point."""
 
-    def __init__(self, db, point, key):
+    def __init__(self, db, point, key, setting="synchronous_commit = on"):
         self.session = db.connect()
+        self.session.execute(f"set {setting}")
         self.session.execute(f"set panvel.crash_point = '{point}:stop'")
         self.pid = self.session.info.backend_pid
         self.error = None
@@ -76,8 +78,8 @@ def kill_worker(db, point, decided, key, victim):
         assert not present(db, key)
 
 
-def kill_coordinator(db, point, decided, key):
-    writer = Writer(db, point, key)
+def kill_coordinator(db, point, decided, key, *setting):
+    writer = Writer(db, point, key, *setting)
     db.server.kill9()
     writer.end()
     db.server.start()
@@ -93,6 +95,10 @@ def test_a_worker_killed(db, point, decided):
 @pytest.mark.parametrize("point, decided", POINTS)
 def test_the_coordinator_killed(db, point, decided):
     kill_coordinator(db, point, decided, 101 + POINTS.index((point, decided)))
+
+
+def test_the_record_does_not_wait_for_the_wal_writer(db):
+    kill_coordinator(db, "between_commit_prepared", True, 190, "synchronous_commit = off")
 
 
 def test_coordinator_and_worker_killed(db):
