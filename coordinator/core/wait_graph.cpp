@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <set>
 
 namespace panvel {
 namespace {
@@ -73,6 +74,17 @@ std::vector<Wait> lasting_waits(std::vector<Wait> first, std::vector<Wait> secon
     std::set_intersection(first.begin(), first.end(), second.begin(), second.end(),
                           std::back_inserter(both));
     return both;
+}
+
+std::vector<Wait> attended_waits(std::vector<Wait> waits) {
+    std::set<Party> here;
+    for (const Wait &wait : waits)
+        if (wait.place == kHere)
+            here.insert(wait.waiter);
+    std::erase_if(waits, [&](const Wait &wait) {
+        return wait.place != kHere && here.contains(wait.waiter);
+    });
+    return waits;
 }
 
 std::vector<Wait> find_circle(const std::vector<Wait> &waits) {

@@ -38,6 +38,12 @@ struct Wait {
 // both existed at the same time: a circle of them is a deadlock, and no accident of sampling.
 std::vector<Wait> lasting_waits(std::vector<Wait> first, std::vector<Wait> second);
 
+// Without what a party's statements wait for on workers while the party itself waits here: it does
+// not look at them, so that it could not be told to end, and it would not help to tell another.
+// Where that other wait is in a circle too, it is enough to break that one; where it is not it ends,
+// and then the party looks.
+std::vector<Wait> attended_waits(std::vector<Wait> waits);
+
 // A circle that no server sees alone, in order; empty when there is none. One whose sessions are
 // all on one server is that server's to resolve. One party is a circle where one of its sessions
 // waits for another.

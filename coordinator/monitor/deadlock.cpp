@@ -205,7 +205,8 @@ bool end_sample() {
     pg::core([&] {
         Samples &all = samples();
         identify(known, all.now);
-        std::vector<Wait> waits = confirmed ? lasting_waits(all.last, all.now) : all.now;
+        std::vector<Wait> waits =
+            attended_waits(confirmed ? lasting_waits(all.last, all.now) : all.now);
         std::swap(all.last, all.now);
         all.has_last = true;
         std::swap(all.now, waits);

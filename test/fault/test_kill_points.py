@@ -101,6 +101,27 @@ def test_the_record_does_not_wait_for_the_wal_writer(db):
     kill_coordinator(db, "between_commit_prepared", True, 190, "synchronous_commit = off")
 
 
+def test_a_reader_before_recovery(db, error_of):
+    """After a restart nobody reads what may be committed and not yet visible."""
+    writer = Writer(db, "between_commit_prepared", 195)
+    db.server.kill9()
+    writer.end()
+    db.server.configure(max_worker_processes=3)  # none is left for recovery
+    db.server.start()
+    try:
+        with db.connect() as session:
+            session.execute("set panvel.node_timeout = '200ms'")
+            for node in (1, 2, 3):
+                count = f"select remote({node}, 'select count(*) from public.t where id = 195')"
+                error = error_of(session.execute, count)
+                assert error.sqlstate == "08006" and "in doubt" in str(error)
+    finally:
+        db.server.configure(max_worker_processes=8)
+        db.server.restart("fast")
+    wait_until_settled(db)
+    assert present(db, 195)
+
+
 def test_coordinator_and_worker_killed(db):
     """The worker is back only after the coordinator's first look."""
     writer = Writer(db, "after_prepare", 200)

@@ -34,6 +34,15 @@ TEST(WaitGraph, ThreePartiesOneOfThemOnTheCoordinator) {
     EXPECT_EQ(choose_victim(circle, by_pid), here(2)); // 3 waits here, where nobody can tell it
 }
 
+TEST(WaitGraph, WhoWaitsHereDoesNotLookAtItsNodes) {
+    std::vector<Wait> waits = {wait(2, 1, 0), wait(2, 1, kHere), wait(1, 2, 1)};
+    auto circle = find_circle(attended_waits(waits));
+    ASSERT_EQ(circle.size(), 2u);
+    EXPECT_EQ(choose_victim(circle, by_pid), here(1));
+    waits[1] = wait(2, 3, kHere); // 3 is busy: a deadlock only when 2 looks again
+    EXPECT_TRUE(find_circle(attended_waits(waits)).empty());
+}
+
 TEST(WaitGraph, NoCircle) {
     EXPECT_TRUE(find_circle({}).empty());
     EXPECT_TRUE(find_circle({wait(1, 2, 0), wait(2, 3, 1), wait(1, 3, 1)}).empty());
