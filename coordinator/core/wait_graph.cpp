@@ -81,9 +81,8 @@ std::vector<Wait> attended_waits(std::vector<Wait> waits) {
     for (const Wait &wait : waits)
         if (wait.place == kHere)
             here.insert(wait.waiter);
-    std::erase_if(waits, [&](const Wait &wait) {
-        return wait.place != kHere && here.contains(wait.waiter);
-    });
+    std::erase_if(
+        waits, [&](const Wait &wait) { return wait.place != kHere && here.contains(wait.waiter); });
     return waits;
 }
 

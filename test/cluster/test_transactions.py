@@ -355,6 +355,23 @@ def test_records_go_by_themselves(db):
     wait_until_resolved(db)
 
 
+def test_a_session_without_its_backend_is_ended(db):
+    """What a worker has not noticed to be lost would keep its locks, and could still prepare."""
+    name = "select application_name from pg_stat_activity where application_name ~ '^panvel [0-9a-f]+ [0-9]+ [0-9]+$'"
+    with db.connect() as session:
+        write(session, [1], 1)
+        own = db.workers[0].value(f"{name} and datname = current_database()")
+        alien = f"{own.rpartition(' ')[0]} {2**22 + 1}"  # above all process ids
+        with db.workers[0].connect(autocommit=False) as orphan:
+            orphan.execute("select set_config('application_name', %s, false)", [alien])
+            orphan.execute("delete from t")
+            db.execute("select panvel.recover_transactions()")
+            with pytest.raises(psycopg.OperationalError, match="administrator command"):
+                orphan.execute("select 1")
+        session.execute("select remote(1, 'update public.t set id = 2', 'write')")  # its own goes on
+    assert keys(db) == [[2], [], []]
+
+
 def test_a_backend_killed_between_prepare_and_record(mortal):
     holder = hold_between_prepare_and_record(mortal)
     writer = Background(mortal, WRITE_EVERYWHERE)
