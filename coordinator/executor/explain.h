@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "commands/explain.h"
+#include "nodes/bitmapset.h"
 }
 
 namespace panvel {
@@ -13,6 +14,7 @@ namespace panvel {
 struct NodeReport {
     int32 node_id;
     int shard_count;
+    Bitmapset *shards;  // where they are asked one by one
     const char *sql;    // the remote statement
     int64 rows;         // rows received (or written), over all executions
     int64 microseconds; // time the node took, over all executions

@@ -56,7 +56,8 @@ bool batch_has_rows(NodeRows *rows) {
 void start_node_rows(NodeRows *rows) {
     if (rows->bounded) {
         rows->request =
-            send(rows, rows->sql, rows->params, Effect::kReadOnce, true, rows->decoder->binary);
+            send(rows, rows->sql, rows->params, rows->locks ? Effect::kRead : Effect::kReadOnce,
+                 true, rows->decoder->binary);
         return;
     }
     MemoryContext old = MemoryContextSwitchTo(rows->context);

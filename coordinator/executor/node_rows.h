@@ -17,6 +17,7 @@ struct NodeRows {
     const RemoteParams *params;
     RowDecoder *decoder;
     bool bounded;   // one statement gives all rows
+    bool locks;     // rows, which stay so until the end of the transaction
     int batch_rows; // rows per FETCH
 
     char *cursor;            // null before the cursor is declared

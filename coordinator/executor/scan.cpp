@@ -45,6 +45,7 @@ struct DistributedScanState {
     const DistributedTable *table;
 
     ParamEvaluator *params;
+    RemoteParams *remote_params; // of this execution
     PruneEvaluator *prune;
     ExprState *limit_count;
     ExprState *limit_offset;
@@ -56,6 +57,10 @@ struct DistributedScanState {
     MemoryContext run_context; // one execution; reset by a rescan
     int stream_count;
     NodeStream *streams;
+
+    bool in_turn;  // one stream after the other, each for what is left of the limit
+    List *waiting; // NodeShards *: not started yet
+    int64 rows_left;
 
     int sort_key_count;
     SortSupport sort_keys;
@@ -71,21 +76,37 @@ DistributedScanState *state_of(CustomScanState *node) {
     return reinterpret_cast<DistributedScanState *>(node);
 }
 
+bool locks_rows(const DistributedScanState *state) {
+    return state->plan->lock[0] != '\0';
+}
+
 // ------------------------------------------------------------------------- statements
+
+// The SELECT of a join for one shard.
+void append_join(StringInfo sql, DistributedScanState *state, const Shard *shard) {
+    ListCell *cell;
+    foreach (cell, state->plan->join)
+        appendStringInfo(sql, "%s%s", foreach_current_index(cell) > 0 ? shard->schema : "",
+                         strVal(lfirst(cell)));
+}
 
 // "(SELECT columns FROM shard UNION ALL ...) t", or the shard's table itself when it is one.
 void append_source(StringInfo sql, DistributedScanState *state, Bitmapset *shards) {
     const DistributedTable *table = state->table;
     int shard = -1;
-    if (bms_membership(shards) == BMS_SINGLETON) {
+    if (state->plan->join == NIL && bms_membership(shards) == BMS_SINGLETON) {
         shard = bms_singleton_member(shards);
         appendStringInfo(sql, "%s t", shard_relation_name(table, &table->shards[shard]));
         return;
     }
     const char *separator = "(";
     while ((shard = bms_next_member(shards, shard)) >= 0) {
-        appendStringInfo(sql, "%sSELECT %s FROM %s", separator, state->plan->columns,
-                         shard_relation_name(table, &table->shards[shard]));
+        appendStringInfoString(sql, separator);
+        if (state->plan->join != NIL)
+            append_join(sql, state, &table->shards[shard]);
+        else
+            appendStringInfo(sql, "SELECT %s FROM %s", state->plan->columns,
+                             shard_relation_name(table, &table->shards[shard]));
         separator = " UNION ALL ";
     }
     appendStringInfoString(sql, ") t");
@@ -106,6 +127,8 @@ char *make_sql(DistributedScanState *state, Bitmapset *shards, int64 limit) {
         appendStringInfo(&sql, " ORDER BY %s", plan->order_by);
     if (limit >= 0)
         appendStringInfo(&sql, " LIMIT " INT64_FORMAT, limit);
+    if (plan->lock[0] != '\0')
+        appendStringInfo(&sql, " %s", plan->lock);
     return sql.data;
 }
 
@@ -133,14 +156,16 @@ struct NodeShards {
     Bitmapset *shards;
 };
 
-List *group_by_node(const DistributedTable *table, Bitmapset *shards) {
+// Rows of a UNION cannot be locked, and are locked where they are written: then one group a shard.
+List *group_by_node(DistributedScanState *state, Bitmapset *shards) {
     List *groups = NIL;
     int shard = -1;
     while ((shard = bms_next_member(shards, shard)) >= 0) {
-        int32 node_id = read_node(&table->shards[shard]);
+        const Shard *read = &state->table->shards[shard];
+        int32 node_id = locks_rows(state) ? write_node(read) : read_node(read);
         NodeShards *group = nullptr;
         ListCell *cell;
-        foreach (cell, groups)
+        foreach (cell, locks_rows(state) ? NIL : groups)
             if (static_cast<NodeShards *>(lfirst(cell))->node_id == node_id)
                 group = static_cast<NodeShards *>(lfirst(cell));
         if (group == nullptr) {
@@ -173,9 +198,15 @@ NodeReport *report_of(DistributedScanState *state, int32 node_id) {
 void report_statement(DistributedScanState *state, int32 node_id, Bitmapset *shards,
                       const char *sql) {
     NodeReport *report = report_of(state, node_id);
+    MemoryContext old = MemoryContextSwitchTo(state->css.ss.ps.state->es_query_cxt);
+    if (locks_rows(state)) {
+        report->shards = bms_add_members(report->shards, shards);
+        shards = report->shards;
+    }
     report->shard_count = std::max(report->shard_count, bms_num_members(shards));
     if (report->sql == nullptr)
-        report->sql = MemoryContextStrdup(state->css.ss.ps.state->es_query_cxt, sql);
+        report->sql = pstrdup(sql);
+    MemoryContextSwitchTo(old);
 }
 
 void collect_reports(DistributedScanState *state) {
@@ -184,7 +215,10 @@ void collect_reports(DistributedScanState *state) {
         NodeReport *report = report_of(state, rows->node_id);
         report->rows += rows->rows_received;
         report->microseconds += rows->microseconds;
-        report->executions++;
+        bool counted = false; // another shard of the node
+        for (int j = 0; j < i; j++)
+            counted |= state->streams[j].rows.node_id == rows->node_id;
+        report->executions += !counted;
         rows->rows_received = rows->microseconds = 0;
     }
 }
@@ -207,6 +241,7 @@ void init_stream(DistributedScanState *state, NodeStream *stream, const NodeShar
         rows->shard_id = state->table->shards[only].shard_id;
     rows->params = params;
     rows->decoder = state->decoder;
+    rows->locks = locks_rows(state);
     rows->bounded = state->plan->small_result || (limit >= 0 && limit <= kMaxBoundedRows);
     rows->batch_rows = batch_rows(state);
     rows->context = state->run_context;
@@ -218,23 +253,40 @@ void init_stream(DistributedScanState *state, NodeStream *stream, const NodeShar
     report_statement(state, group->node_id, group->shards, rows->sql);
 }
 
+void start_stream(DistributedScanState *state, const NodeShards *group, int64 limit) {
+    NodeStream *stream = &state->streams[state->stream_count];
+    init_stream(state, stream, group, state->remote_params, limit);
+    start_node_rows(&stream->rows);
+    state->stream_count++;
+}
+
+// A LIMIT without an order is taken from one shard after the other, so that no shard locks rows
+// that are not returned.
+bool locks_in_turn(const DistributedScanState *state, int64 limit) {
+    return locks_rows(state) && limit >= 0 && state->sort_key_count == 0;
+}
+
 void start_streams(DistributedScanState *state) {
     ExprContext *context = state->css.ss.ps.ps_ExprContext;
     MemoryContext old = MemoryContextSwitchTo(state->run_context);
     Bitmapset *shards = evaluate_prune(state->prune, state->table, context);
-    List *groups = group_by_node(state->table, shards);
-    RemoteParams *params = groups != NIL ? evaluate_params(state->params, context) : nullptr;
+    List *groups = group_by_node(state, shards);
+    state->remote_params = groups != NIL ? evaluate_params(state->params, context) : nullptr;
     int64 limit = evaluate_limit(state, context);
+    state->waiting = NIL;
+    state->in_turn = locks_in_turn(state, limit);
+    if (state->in_turn) {
+        state->waiting = groups;
+        state->rows_left = limit;
+        groups = NIL;
+    }
 
     state->streams =
-        static_cast<NodeStream *>(palloc0(sizeof(NodeStream) * std::max(1, list_length(groups))));
+        palloc0_array(NodeStream, 1 + list_length(groups) + list_length(state->waiting));
     state->stream_count = 0;
     ListCell *cell;
-    foreach (cell, groups) {
-        NodeStream *stream = &state->streams[state->stream_count++];
-        init_stream(state, stream, static_cast<NodeShards *>(lfirst(cell)), params, limit);
-        start_node_rows(&stream->rows);
-    }
+    foreach (cell, groups)
+        start_stream(state, static_cast<NodeShards *>(lfirst(cell)), limit);
     state->merge = nullptr;
     state->last_stream = -1;
     state->started = true;
@@ -249,6 +301,7 @@ void stop_streams(DistributedScanState *state) {
         stop_node_rows(&state->streams[i].rows);
     state->started = false;
     state->stream_count = 0;
+    state->waiting = NIL;
     MemoryContextReset(state->run_context);
 }
 
@@ -293,6 +346,28 @@ NodeStream *next_unordered(DistributedScanState *state) {
                 state->streams[i].done ? nullptr : awaited_request(&state->streams[i].rows);
         remote_wait_any(requests, state->stream_count);
         pfree(requests);
+    }
+}
+
+// The next row of the shards in turn; null at the end.
+NodeStream *next_in_turn(DistributedScanState *state) {
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        if (state->rows_left == 0)
+            return nullptr;
+        if (state->stream_count > 0) {
+            NodeStream *stream = &state->streams[state->stream_count - 1];
+            if (!stream->done && advance(stream)) {
+                state->rows_left--;
+                return stream;
+            }
+        }
+        if (state->waiting == NIL)
+            return nullptr;
+        MemoryContext old = MemoryContextSwitchTo(state->run_context);
+        start_stream(state, static_cast<NodeShards *>(linitial(state->waiting)), state->rows_left);
+        state->waiting = list_delete_first(state->waiting);
+        MemoryContextSwitchTo(old);
     }
 }
 
@@ -407,7 +482,9 @@ TupleTableSlot *access_next(ScanState *scan) {
     auto *state = reinterpret_cast<DistributedScanState *>(scan);
     if (!state->started)
         start_streams(state);
-    NodeStream *stream = state->sort_key_count > 0 ? next_ordered(state) : next_unordered(state);
+    NodeStream *stream = state->in_turn              ? next_in_turn(state)
+                         : state->sort_key_count > 0 ? next_ordered(state)
+                                                     : next_unordered(state);
     return stream != nullptr ? fill_slot(state, stream) : ExecClearTuple(scan->ss_ScanTupleSlot);
 }
 
@@ -466,7 +543,7 @@ void begin_scan(CustomScanState *node, EState *estate, int) {
     auto *state = state_of(node);
     PlanState *parent = &node->ss.ps;
     ScanPlan *plan = state->plan;
-    state->table = get_distributed_table(RelationGetRelid(node->ss.ss_currentRelation));
+    state->table = get_distributed_table(plan->relid);
     state->params = make_param_evaluator(plan->params, parent);
     state->prune = make_prune_evaluator(plan->prune_key, parent);
     state->limit_count = ExecInitExpr(reinterpret_cast<Expr *>(plan->limit_count), parent);
@@ -479,7 +556,22 @@ void begin_scan(CustomScanState *node, EState *estate, int) {
     init_merge(state);
 }
 
+// A join is no scan of a relation: ExecScan() would take it for one to be rechecked where it is
+// executed in a subquery of a recheck (EvalPlanQual). It has no conditions of its own.
+TupleTableSlot *exec_join(DistributedScanState *state) {
+    ScanState *scan = &state->css.ss;
+    ExprContext *context = scan->ps.ps_ExprContext;
+    ResetExprContext(context);
+    TupleTableSlot *slot = access_next(scan);
+    if (TupIsNull(slot) || scan->ps.ps_ProjInfo == nullptr)
+        return slot;
+    context->ecxt_scantuple = slot;
+    return ExecProject(scan->ps.ps_ProjInfo);
+}
+
 TupleTableSlot *exec_scan(CustomScanState *node) {
+    if (state_of(node)->plan->join != NIL)
+        return exec_join(state_of(node));
     return ExecScan(&node->ss, access_next, recheck);
 }
 
@@ -503,7 +595,7 @@ void report_planned(DistributedScanState *state, ExprContext *context) {
                        (plan->limit_offset == nullptr || is_known(plan->limit_offset));
     int64 limit = limit_known ? evaluate_limit(state, context) : -1;
     ListCell *cell;
-    foreach (cell, group_by_node(state->table, shards)) {
+    foreach (cell, group_by_node(state, shards)) {
         auto *group = static_cast<NodeShards *>(lfirst(cell));
         char *sql = make_sql(state, group->shards, limit);
         if (plan->limit_count != nullptr && !limit_known)
@@ -535,6 +627,8 @@ void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es) {
         collect_reports(state);
     if (state->reports == NIL)
         report_planned(state, node->ss.ps.ps_ExprContext);
+    if (state->plan->join != NIL)
+        ExplainPropertyText("Join", state->plan->description, es);
     explain_merge_key(state, ancestors, es);
     int count = list_length(state->reports);
     auto *reports = static_cast<NodeReport *>(palloc(sizeof(NodeReport) * std::max(1, count)));

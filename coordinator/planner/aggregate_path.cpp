@@ -4,7 +4,7 @@
 // An aggregate takes part when SQL can say its transition value: where the aggregate has no final
 // function, its result is its transition value (count, sum, min, max, bool_and, ...), and avg's is
 // an array of count and sum. Others (numeric sums, string_agg, percentiles) read the rows.
-#include "coordinator/planner/scan_internal.h"
+#include "coordinator/planner/source.h"
 
 #include "coordinator/catalog/metadata.h"
 #include "extension/pg/boundary.h"
@@ -69,30 +69,30 @@ Shape shape_of(const Aggref *aggregate) {
     return transition == FLOAT8ARRAYOID ? Shape::kCountSumSxx : Shape::kNone;
 }
 
-bool is_supported(PlannerInfo *root, Index varno, const Aggref *aggregate) {
+bool is_supported(Relids relids, const Aggref *aggregate) {
     if (shape_of(aggregate) == Shape::kNone)
         return false;
     ListCell *cell;
     foreach (cell, aggregate->args) {
         Expr *argument = lfirst_node(TargetEntry, cell)->expr;
-        if (!is_shippable(root, varno, argument) ||
-            !is_shippable_with_collation(varno, argument, aggregate->inputcollid))
+        if (!is_shippable(relids, argument) ||
+            !is_shippable_with_collation(relids, argument, aggregate->inputcollid))
             return false;
     }
-    return aggregate->aggfilter == nullptr || is_shippable(root, varno, aggregate->aggfilter);
+    return aggregate->aggfilter == nullptr || is_shippable(relids, aggregate->aggfilter);
 }
 
 // Whether the nodes' GROUP BY means the same: the type's default equality, the same collation.
-bool is_supported_group(PlannerInfo *root, Index varno, SortGroupClause *group, Expr *expr) {
+bool is_supported_group(Relids relids, SortGroupClause *group, Expr *expr) {
     TypeCacheEntry *type =
         lookup_type_cache(exprType(reinterpret_cast<Node *>(expr)), TYPECACHE_EQ_OPR);
-    return group->eqop == type->eq_opr && is_shippable(root, varno, expr) &&
-           is_shippable_with_collation(varno, expr, exprCollation(reinterpret_cast<Node *>(expr)));
+    return group->eqop == type->eq_opr && is_shippable(relids, expr) &&
+           is_shippable_with_collation(relids, expr, exprCollation(reinterpret_cast<Node *>(expr)));
 }
 
 // What the nodes send: the groups' expressions and the aggregates in partial mode. Null when
 // there is something that they cannot compute.
-PathTarget *make_partial_target(PlannerInfo *root, Index varno, PathTarget *final, Node *having) {
+PathTarget *make_partial_target(PlannerInfo *root, Relids relids, PathTarget *final, Node *having) {
     PathTarget *partial = create_empty_pathtarget();
     List *others = having != nullptr ? list_make1(having) : NIL;
     int position = 0;
@@ -105,7 +105,7 @@ PathTarget *make_partial_target(PlannerInfo *root, Index varno, PathTarget *fina
                            : nullptr;
         if (group == nullptr)
             others = lappend(others, expr);
-        else if (is_supported_group(root, varno, group, expr))
+        else if (is_supported_group(relids, group, expr))
             add_column_to_pathtarget(partial, expr, reference);
         else
             return nullptr;
@@ -119,7 +119,7 @@ PathTarget *make_partial_target(PlannerInfo *root, Index varno, PathTarget *fina
         auto *node = static_cast<Node *>(lfirst(cell));
         if (list_member(partial->exprs, node))
             continue; // a column that is a group
-        if (!IsA(node, Aggref) || !is_supported(root, varno, castNode(Aggref, node)))
+        if (!IsA(node, Aggref) || !is_supported(relids, castNode(Aggref, node)))
             return nullptr;
         add_new_column_to_pathtarget(partial, reinterpret_cast<Expr *>(node));
     }
@@ -137,7 +137,8 @@ PathTarget *make_partial_target(PlannerInfo *root, Index varno, PathTarget *fina
 
 class AggregateBuilder {
   public:
-    AggregateBuilder(PlannerInfo *root, RelOptInfo *input) : root_(root), input_(input) {}
+    AggregateBuilder(PlannerInfo *root, RelOptInfo *input)
+        : root_(root), input_(input), source_(root, input) {}
 
     CustomScan *build(PathTarget *target, List *tlist) {
         initStringInfo(&select_list_);
@@ -147,24 +148,18 @@ class AggregateBuilder {
         foreach (cell, target->exprs)
             add_column(static_cast<Expr *>(lfirst(cell)),
                        get_pathtarget_sortgroupref(target, position++));
-        initStringInfo(&where_);
         List *quals = NIL;
-        foreach (cell, input_->baserestrictinfo) {
-            Expr *qual = lfirst_node(RestrictInfo, cell)->clause;
-            quals = lappend(quals, qual);
-            appendStringInfo(&where_, "%s%s", where_.len > 0 ? " AND " : "", ship(qual));
-        }
+        foreach (cell, input_->baserestrictinfo)
+            quals = lappend(quals, lfirst_node(RestrictInfo, cell)->clause);
 
         auto *plan = static_cast<ScanPlan *>(palloc0(sizeof(ScanPlan)));
         plan->select_list = select_list_.data;
-        plan->columns = column_list_of(root_, input_->relid, used_columns_);
-        plan->where = where_.data;
         plan->group_by = group_by_.data;
         plan->order_by = "";
+        plan->lock = "";
         plan->small_result = root_->parse->groupClause == NIL;
         plan->sources = sources_;
-        plan->params = params_.exprs;
-        plan->prune_key = find_prune_key(root_, input_->relid, quals);
+        source_.finish(plan, quals);
 
         CustomScan *scan = makeNode(CustomScan);
         scan->scan.plan.targetlist = tlist;
@@ -176,11 +171,6 @@ class AggregateBuilder {
     }
 
   private:
-    char *ship(Expr *expr) {
-        pull_varattnos(reinterpret_cast<Node *>(expr), input_->relid, &used_columns_);
-        return deparse_shipped(root_, input_->relid, expr, &params_);
-    }
-
     void add_column(Expr *expr, Index reference) {
         auto number = static_cast<AttrNumber>(list_length(scan_tlist_) + 1);
         TargetEntry *entry =
@@ -194,7 +184,7 @@ class AggregateBuilder {
             add_aggregate(reinterpret_cast<Aggref *>(expr));
             return;
         }
-        appendStringInfo(&select_list_, "%s%s", separator, ship(expr));
+        appendStringInfo(&select_list_, "%s%s", separator, source_.ship(expr));
         // By position: an expression with a parameter is not equal to itself for the parser.
         appendStringInfo(&group_by_, "%s%d", group_by_.len > 0 ? ", " : "", number);
     }
@@ -205,10 +195,11 @@ class AggregateBuilder {
         ListCell *cell;
         foreach (cell, aggregate->args)
             appendStringInfo(&arguments, "%s%s", arguments.len > 0 ? ", " : "",
-                             ship(lfirst_node(TargetEntry, cell)->expr));
-        const char *filter = aggregate->aggfilter != nullptr
-                                 ? psprintf(" FILTER (WHERE %s)", ship(aggregate->aggfilter))
-                                 : "";
+                             source_.ship(lfirst_node(TargetEntry, cell)->expr));
+        const char *filter =
+            aggregate->aggfilter != nullptr
+                ? psprintf(" FILTER (WHERE %s)", source_.ship(aggregate->aggfilter))
+                : "";
         const char *all = aggregate->aggstar ? "*" : arguments.data;
         auto call = [&](const char *function) {
             return psprintf("pg_catalog.%s(%s)%s", quote_identifier(function), all, filter);
@@ -236,13 +227,11 @@ class AggregateBuilder {
 
     PlannerInfo *root_;
     RelOptInfo *input_;
-    Bitmapset *used_columns_ = nullptr;
-    ShippedParams params_;
+    Source source_;
     List *scan_tlist_ = NIL;
     List *sources_ = NIL;
     StringInfoData select_list_ = {};
     StringInfoData group_by_ = {};
-    StringInfoData where_ = {};
 };
 
 Plan *plan_aggregate(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *tlist, List *,
@@ -263,20 +252,19 @@ const CustomPathMethods kAggregatePathMethods = {
 // ------------------------------------------------------------------------- the paths
 
 bool conditions_allow(PlannerInfo *root, RelOptInfo *input) {
-    if (input->reloptkind != RELOPT_BASEREL || !bms_is_empty(input->lateral_relids) ||
-        IS_DUMMY_REL(input) || root->parse->hasTargetSRFs)
+    if (!bms_is_empty(input->lateral_relids) || IS_DUMMY_REL(input) || root->parse->hasTargetSRFs)
         return false;
     ListCell *cell;
     foreach (cell, input->baserestrictinfo) {
         RestrictInfo *clause = lfirst_node(RestrictInfo, cell);
-        if (clause->pseudoconstant || !is_remote_clause(root, input, clause))
+        if (clause->pseudoconstant || !is_remote_clause(input, clause))
             return false;
     }
     return true;
 }
 
-Path *make_partial_path(RelOptInfo *input, RelOptInfo *grouped, const DistributedTable *table,
-                        PathTarget *target, double groups) {
+Path *make_partial_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *grouped,
+                        const DistributedTable *table, PathTarget *target, double groups) {
     CustomPath *path = makeNode(CustomPath);
     path->path.pathtype = T_CustomScan;
     path->path.parent = grouped;
@@ -286,7 +274,7 @@ Path *make_partial_path(RelOptInfo *input, RelOptInfo *grouped, const Distribute
     int nodes = count_read_nodes(table);
     path->path.rows = clamp_row_est(std::min(groups * nodes, input->rows));
     Cost aggregate = input->rows * cpu_operator_cost * list_length(target->exprs) / nodes;
-    path->path.startup_cost = remote_read_cost(input, nodes) + aggregate;
+    path->path.startup_cost = remote_read_cost(root, input, nodes) + aggregate;
     path->path.total_cost = path->path.startup_cost + transfer_cost(path->path.rows, target->width);
     return &path->path;
 }
@@ -295,14 +283,13 @@ Path *make_partial_path(RelOptInfo *input, RelOptInfo *grouped, const Distribute
 
 void add_aggregate_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *grouped,
                          const GroupPathExtraData *extra) {
-    if ((extra->flags & GROUPING_CAN_PARTIAL_AGG) == 0 || !conditions_allow(root, input))
+    if ((extra->flags & GROUPING_CAN_PARTIAL_AGG) == 0)
         return;
-    const DistributedTable *table =
-        find_distributed_table(planner_rt_fetch(input->relid, root)->relid);
-    if (table == nullptr)
+    const DistributedTable *table = scanned_table(root, input);
+    if (table == nullptr || !conditions_allow(root, input))
         return;
-    PathTarget *partial =
-        make_partial_target(root, input->relid, grouped->reltarget, extra->havingQual);
+    PathTarget *partial = make_partial_target(root, Source(root, input).relids(),
+                                              grouped->reltarget, extra->havingQual);
     if (partial == nullptr)
         return;
 
@@ -311,7 +298,7 @@ void add_aggregate_paths(PlannerInfo *root, RelOptInfo *input, RelOptInfo *group
     if (clauses != NIL)
         groups = estimate_num_groups(root, get_sortgrouplist_exprs(clauses, extra->targetList),
                                      input->rows, nullptr, nullptr);
-    Path *path = make_partial_path(input, grouped, table, partial, groups);
+    Path *path = make_partial_path(root, input, grouped, table, partial, groups);
     AggClauseCosts costs = {};
     get_agg_clause_costs(root, AGGSPLIT_FINAL_DESERIAL, &costs);
     auto finish = [&](Path *below, AggStrategy strategy) {

@@ -21,8 +21,16 @@ extern "C" {
 namespace panvel {
 namespace {
 
+// What the deparser is to call columns: range table entries, which columns refer to by position,
+// and their aliases.
+struct Naming {
+    Relids relids;
+    bool joined;   // one entry of the columns below, for the rows of a join
+    List *columns; // String: c<varno>_<attribute>
+};
+
 struct Parameterize {
-    Index varno;
+    Naming *naming;
     ShippedParams *params;
 };
 
@@ -53,10 +61,30 @@ Node *make_param(Expr *expr, ShippedParams *params) {
                                                     param->paramcollid, COERCE_EXPLICIT_CAST));
 }
 
+// Position of a relation among `relids`, from 1.
+int entry_number(Relids relids, int varno) {
+    int number = 1;
+    int member = -1;
+    while ((member = bms_next_member(relids, member)) >= 0 && member != varno)
+        number++;
+    return number;
+}
+
+AttrNumber joined_column(Naming *naming, const Var *var) {
+    String *name = makeString(joined_column_name(var));
+    ListCell *cell;
+    foreach (cell, naming->columns)
+        if (equal(lfirst(cell), name))
+            return static_cast<AttrNumber>(foreach_current_index(cell) + 1);
+    naming->columns = lappend(naming->columns, name);
+    return static_cast<AttrNumber>(list_length(naming->columns));
+}
+
 Node *parameterize_mutator(Node *node, Parameterize *context) {
     if (node == nullptr)
         return nullptr;
-    if (!IsA(node, List) && !IsA(node, CaseWhen) && is_evaluated_locally(node, context->varno)) {
+    if (!IsA(node, List) && !IsA(node, CaseWhen) &&
+        is_evaluated_locally(node, context->naming->relids)) {
         // NULL and the truth values are part of the condition's shape, not values to vary.
         if (IsA(node, Const)) {
             Const *constant = castNode(Const, node);
@@ -67,10 +95,14 @@ Node *parameterize_mutator(Node *node, Parameterize *context) {
     }
     if (IsA(node, Var)) {
         Var *var = static_cast<Var *>(copyObjectImpl(node));
-        var->varno = 1; // the relation, as in the deparser's context
-        if (var->varattno > kExcludedColumns) {
-            var->varno = 2;
+        if (context->naming->joined) {
+            var->varattno = joined_column(context->naming, var);
+            var->varno = 1;
+        } else if (var->varattno > kExcludedColumns) {
+            var->varno = 2; // see relation_context()
             var->varattno -= kExcludedColumns;
+        } else {
+            var->varno = entry_number(context->naming->relids, var->varno);
         }
         var->varnosyn = 0;
         var->varattnosyn = 0;
@@ -93,29 +125,68 @@ char *deparse_qualified(Node *node, List *context) {
     return text;
 }
 
-// The relation's columns print as t.column, those of EXCLUDED as excluded.column.
-List *deparse_context_of(Oid relid) {
+RangeTblEntry *make_entry(RTEKind kind, char *alias, List *columns) {
     RangeTblEntry *entry = makeNode(RangeTblEntry);
-    entry->rtekind = RTE_RELATION;
-    entry->relid = relid;
+    entry->rtekind = kind;
+    entry->alias = makeAlias(alias, NIL);
+    entry->eref = makeAlias(alias, columns);
+    entry->inFromCl = true;
+    return entry;
+}
+
+RangeTblEntry *make_relation_entry(PlannerInfo *root, int varno, char *alias) {
+    RangeTblEntry *entry = make_entry(RTE_RELATION, alias, NIL);
+    entry->relid = planner_rt_fetch(varno, root)->relid;
     entry->relkind = RELKIND_RELATION;
     entry->rellockmode = AccessShareLock;
-    entry->alias = makeAlias("t", NIL);
-    entry->eref = entry->alias;
-    entry->inFromCl = true;
+    return entry;
+}
+
+char *deparse_named(Node *node, List *entries, List *aliases) {
     PlannedStmt *statement = makeNode(PlannedStmt);
-    statement->rtable = list_make2(entry, entry);
-    return deparse_context_for_plan_tree(
-        statement, list_make2(const_cast<char *>("t"), const_cast<char *>("excluded")));
+    statement->rtable = entries;
+    return deparse_qualified(node, deparse_context_for_plan_tree(statement, aliases));
+}
+
+Node *parameterize(Naming *naming, Expr *expr, ShippedParams *params) {
+    Parameterize context = {naming, params};
+    return parameterize_mutator(reinterpret_cast<Node *>(expr), &context);
 }
 
 } // namespace
 
+char *joined_column_name(const Var *var) {
+    return psprintf("c%d_%d", var->varno, var->varattno);
+}
+
 char *deparse_shipped(PlannerInfo *root, Index varno, Expr *expr, ShippedParams *params) {
-    Parameterize context = {varno, params};
-    Node *node = parameterize_mutator(reinterpret_cast<Node *>(expr), &context);
-    RangeTblEntry *entry = planner_rt_fetch(varno, root);
-    return deparse_qualified(node, deparse_context_of(entry->relid));
+    Naming naming = {bms_make_singleton(static_cast<int>(varno)), false, NIL};
+    Node *node = parameterize(&naming, expr, params);
+    // The relation's columns print as t.column, those of EXCLUDED as excluded.column.
+    RangeTblEntry *entry = make_relation_entry(root, static_cast<int>(varno), pstrdup("t"));
+    return deparse_named(node, list_make2(entry, entry),
+                         list_make2(pstrdup("t"), pstrdup("excluded")));
+}
+
+char *deparse_for_join(PlannerInfo *root, Relids relids, Expr *expr, ShippedParams *params) {
+    Naming naming = {relids, false, NIL};
+    Node *node = parameterize(&naming, expr, params);
+    List *entries = NIL;
+    List *aliases = NIL;
+    int member = -1;
+    while ((member = bms_next_member(relids, member)) >= 0) {
+        char *alias = psprintf("r%d", member);
+        entries = lappend(entries, make_relation_entry(root, member, alias));
+        aliases = lappend(aliases, alias);
+    }
+    return deparse_named(node, entries, aliases);
+}
+
+char *deparse_over_join(Relids relids, Expr *expr, ShippedParams *params) {
+    Naming naming = {relids, true, NIL};
+    Node *node = parameterize(&naming, expr, params);
+    return deparse_named(node, list_make1(make_entry(RTE_VALUES, pstrdup("t"), naming.columns)),
+                         list_make1(pstrdup("t")));
 }
 
 char *deparse_param(Expr *expr, ShippedParams *params) {

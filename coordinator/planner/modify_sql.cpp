@@ -94,7 +94,8 @@ bool is_column(Expr *expr, Index varno, AttrNumber attribute) {
 void check_assigned_key(Index varno, const DistributedTable *table, Expr *expr, ModifyPlan *plan) {
     if (is_column(expr, varno, table->distribution_attribute))
         return;
-    bool known = is_evaluated_locally(reinterpret_cast<Node *>(expr), varno);
+    bool known = is_evaluated_locally(reinterpret_cast<Node *>(expr),
+                                      bms_make_singleton(static_cast<int>(varno)));
     if (!known || plan->prune == nullptr || plan->prune->is_array)
         refuse_key_update(table);
     plan->assigned_key = expr;
@@ -239,7 +240,7 @@ const char *column_name(Relation relation, AttrNumber attribute) {
 
 char *ship_or_refuse(PlannerInfo *root, Expr *expr, const char *where, ShippedParams *params) {
     Index varno = root->parse->resultRelation;
-    if (!is_shippable(root, varno, expr))
+    if (!is_shippable(varno, expr))
         refuse_expression(expr, varno, {planner_rt_fetch(varno, root)->relid, where});
     return deparse_shipped(root, varno, expr, params);
 }
@@ -271,7 +272,7 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
     List *quals = list_concat(extract_actual_clauses(rel->baserestrictinfo, true),
                               extract_actual_clauses(rel->baserestrictinfo, false));
     plan->no_rows = IS_DUMMY_REL(rel);
-    plan->prune = find_prune_key(root, varno, quals);
+    plan->prune = find_prune_key(root, rel->relids, varno, quals);
 
     ShippedParams params;
     StringInfoData tail;

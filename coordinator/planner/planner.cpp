@@ -3,6 +3,7 @@
 #include "coordinator/planner/planner.h"
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/join.h"
 #include "coordinator/planner/modify_subquery.h"
 #include "coordinator/planner/scan.h"
 #include "extension/pg/boundary.h"
@@ -23,6 +24,7 @@ namespace {
 
 planner_hook_type next_planner = nullptr;
 set_rel_pathlist_hook_type next_set_rel_pathlist = nullptr;
+set_join_pathlist_hook_type next_set_join_pathlist = nullptr;
 create_upper_paths_hook_type next_create_upper_paths = nullptr;
 
 [[noreturn]] void refuse(Oid relid, const char *construct, const char *hint) {
@@ -46,9 +48,7 @@ struct QueryWalk {
 void check_entry(const Query *query, Index index, RangeTblEntry *entry) {
     if (entry->tablesample != nullptr)
         refuse(entry->relid, "TABLESAMPLE", "Filter by a random() expression instead.");
-    if (get_parse_rowmark(const_cast<Query *>(query), index) != nullptr)
-        refuse(entry->relid, "SELECT FOR UPDATE/SHARE",
-               "Run the UPDATE itself: it locks the rows on the nodes that hold them.");
+    check_row_lock(query, index, entry->relid);
 }
 
 bool check_walker(Node *node, QueryWalk *walk) {
@@ -114,6 +114,13 @@ void set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index index, RangeTblE
         pg::entry([&] { add_scan_paths(root, rel, entry); });
 }
 
+void set_join_pathlist(PlannerInfo *root, RelOptInfo *joined, RelOptInfo *outer, RelOptInfo *inner,
+                       JoinType type, JoinPathExtraData *extra) {
+    if (next_set_join_pathlist)
+        next_set_join_pathlist(root, joined, outer, inner, type, extra);
+    pg::entry([&] { add_join_paths(root, joined, outer, inner, type, extra); });
+}
+
 void create_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
                         RelOptInfo *output, void *extra) {
     if (next_create_upper_paths)
@@ -132,6 +139,8 @@ void init_planner() {
     planner_hook = plan_query;
     next_set_rel_pathlist = set_rel_pathlist_hook;
     set_rel_pathlist_hook = set_rel_pathlist;
+    next_set_join_pathlist = set_join_pathlist_hook;
+    set_join_pathlist_hook = set_join_pathlist;
     next_create_upper_paths = create_upper_paths_hook;
     create_upper_paths_hook = create_upper_paths;
 }

@@ -17,14 +17,17 @@ extern "C" {
 namespace panvel {
 namespace {
 
+Oid hash_family(const DistributedTable *table) {
+    if (table->is_reference)
+        return InvalidOid;
+    Oid opclass = GetDefaultOpClass(table->distribution_type, HASH_AM_OID);
+    return OidIsValid(opclass) ? get_opclass_family(opclass) : InvalidOid;
+}
+
 class Finder {
   public:
-    Finder(Index varno, const DistributedTable *table) : varno_(varno), table_(table) {
-        if (table->is_reference)
-            return;
-        Oid opclass = GetDefaultOpClass(table->distribution_type, HASH_AM_OID);
-        family_ = OidIsValid(opclass) ? get_opclass_family(opclass) : InvalidOid;
-    }
+    Finder(Relids relids, Index varno, const DistributedTable *table)
+        : relids_(relids), varno_(varno), table_(table), family_(hash_family(table)) {}
 
     PruneKey *find(List *quals) {
         if (!OidIsValid(family_))
@@ -44,38 +47,24 @@ class Finder {
                 return nullptr;
             auto *left = static_cast<Node *>(linitial(op->args));
             auto *right = static_cast<Node *>(lsecond(op->args));
-            if (is_distribution_column(left))
+            if (is_distribution_column(varno_, table_, left))
                 return make_key(op->opno, op->inputcollid, right, false);
             Oid commutator = get_commutator(op->opno);
-            if (is_distribution_column(right) && OidIsValid(commutator))
+            if (is_distribution_column(varno_, table_, right) && OidIsValid(commutator))
                 return make_key(commutator, op->inputcollid, left, false);
         } else if (IsA(qual, ScalarArrayOpExpr)) {
             auto *op = castNode(ScalarArrayOpExpr, qual);
-            if (op->useOr && is_distribution_column(static_cast<Node *>(linitial(op->args))))
+            if (op->useOr &&
+                is_distribution_column(varno_, table_, static_cast<Node *>(linitial(op->args))))
                 return make_key(op->opno, op->inputcollid, static_cast<Node *>(lsecond(op->args)),
                                 true);
         }
         return nullptr;
     }
 
-    bool is_distribution_column(Node *node) const {
-        while (IsA(node, RelabelType))
-            node = reinterpret_cast<Node *>(castNode(RelabelType, node)->arg);
-        if (!IsA(node, Var))
-            return false;
-        Var *var = castNode(Var, node);
-        return var->varno == static_cast<int>(varno_) && var->varlevelsup == 0 &&
-               var->varattno == table_->distribution_attribute;
-    }
-
     PruneKey *make_key(Oid op, Oid collation, Node *value, bool is_array) const {
-        if (references_relation(value, varno_) || contain_volatile_functions(value))
-            return nullptr;
-        // Equality as the hash understands it, and under the collation it hashes with.
-        if (get_op_opfamily_strategy(op, family_) != HTEqualStrategyNumber)
-            return nullptr;
-        if (OidIsValid(table_->distribution_collation) &&
-            collation != table_->distribution_collation)
+        if (references_relation(value, relids_) || contain_volatile_functions(value) ||
+            !is_key_equality(table_, op, collation))
             return nullptr;
         Oid left;
         Oid right;
@@ -88,16 +77,34 @@ class Finder {
         return key;
     }
 
+    Relids relids_;
     Index varno_;
     const DistributedTable *table_;
-    Oid family_ = InvalidOid; // none: no key
+    Oid family_; // invalid: no key
 };
 
 } // namespace
 
-PruneKey *find_prune_key(PlannerInfo *root, Index varno, List *quals) {
+bool is_distribution_column(Index varno, const DistributedTable *table, Node *node) {
+    while (IsA(node, RelabelType))
+        node = reinterpret_cast<Node *>(castNode(RelabelType, node)->arg);
+    if (!IsA(node, Var) || table->is_reference)
+        return false;
+    Var *var = castNode(Var, node);
+    return var->varno == static_cast<int>(varno) && var->varlevelsup == 0 &&
+           var->varattno == table->distribution_attribute;
+}
+
+bool is_key_equality(const DistributedTable *table, Oid op, Oid collation) {
+    Oid family = hash_family(table);
+    return OidIsValid(family) && get_op_opfamily_strategy(op, family) == HTEqualStrategyNumber &&
+           (!OidIsValid(table->distribution_collation) ||
+            collation == table->distribution_collation);
+}
+
+PruneKey *find_prune_key(PlannerInfo *root, Relids relids, Index varno, List *quals) {
     const DistributedTable *table = get_distributed_table(planner_rt_fetch(varno, root)->relid);
-    return Finder(varno, table).find(quals);
+    return Finder(relids, varno, table).find(quals);
 }
 
 } // namespace panvel

@@ -16,13 +16,18 @@ namespace panvel {
 enum class ColumnSource { kRemote, kTableOid, kRowIdentifier, kWholeRow };
 
 struct ScanPlan {
-    // Pieces of the remote statement. A node's statement reads one shard's table or the UNION ALL
-    // of several as `t`.
+    Oid relid; // the table whose shards are read; of a join, one of them
+    // Pieces of the remote statement. A node's statement reads one shard's table, or the UNION ALL
+    // of several, or of the joins of one or several, as `t`.
+    List *join;              // String: the SELECT of a join, without the shard's schema in between;
+                             // NIL for a relation
+    const char *description; // of a join
     const char *select_list; // SQL, may be empty
     const char *columns;     // columns of the shards' tables that the pieces mention
     const char *where;       // SQL, empty for none
     const char *group_by;    // SQL, empty for none
     const char *order_by;    // SQL, empty for none
+    const char *lock;        // "FOR UPDATE OF t NOWAIT", empty for none
     bool push_limit;         // LIMIT count + offset goes to the nodes
     bool small_result;       // known to be a row or so a node: no cursor needed
 

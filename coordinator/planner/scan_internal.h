@@ -16,20 +16,33 @@ struct SortKey {
     bool nulls_first;
 };
 
-// A path's private data: List of SortKey *, and whether LIMIT goes to the nodes.
+// A path's private data: List of SortKey *, whether LIMIT goes to the nodes, the locking clause.
 List *path_sort_keys(const CustomPath *path);
 bool path_pushes_limit(const CustomPath *path);
+const char *path_lock(const CustomPath *path);
+
+// The locking clause of a relation whose rows the query locks, or "". The nodes lock the rows: the
+// query then has no row marks any more. Refuses (0A000) what they cannot lock.
+const char *take_row_lock(PlannerInfo *root, RelOptInfo *rel);
+
+// Refuses row locks on a relation where the shape of its query alone forbids them.
+void check_row_lock(const Query *query, Index index, Oid relid);
 
 // Whether the workers apply this restriction.
-bool is_remote_clause(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *clause);
-
-// Names of a relation's columns (pull_varattnos() form), as a select list.
-char *column_list_of(PlannerInfo *root, Index varno, Bitmapset *columns);
+bool is_remote_clause(RelOptInfo *rel, RestrictInfo *clause);
 
 // Costs in the planner's units. `nodes` read their shares at the same time.
 int count_read_nodes(const DistributedTable *table);
-Cost remote_read_cost(RelOptInfo *rel, int nodes);
+Cost remote_read_cost(PlannerInfo *root, RelOptInfo *rel, int nodes);
 Cost transfer_cost(double rows, double width);
+
+// The table whose shards a relation or remote join has; null when it is neither.
+const DistributedTable *scanned_table(PlannerInfo *root, RelOptInfo *rel);
+
+// Offers to scan a distributed relation or a remote join, unordered and in the query's order.
+// `lock`: as path_lock().
+void add_remote_paths(PlannerInfo *root, RelOptInfo *rel, const DistributedTable *table,
+                      const char *lock);
 
 // PlanCustomPath callback.
 Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,

@@ -1,7 +1,7 @@
 // The paths of a distributed relation: unordered, and ordered where the shards can order as the
 // query asks.
 #include "coordinator/catalog/metadata.h"
-#include "coordinator/planner/scan_internal.h"
+#include "coordinator/planner/source.h"
 
 extern "C" {
 #include "nodes/extensible.h"
@@ -12,6 +12,7 @@ extern "C" {
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
 #include "utils/lsyscache.h"
 #include "utils/typcache.h"
 }
@@ -33,14 +34,15 @@ const CustomPathMethods kScanPathMethods = {
 
 // The member of the equivalence class that this relation's shards can compute.
 Expr *shippable_member(PlannerInfo *root, RelOptInfo *rel, PathKey *pathkey, Oid *type) {
+    Relids relids = Source(root, rel).relids();
     ListCell *cell;
     foreach (cell, pathkey->pk_eclass->ec_members) {
         EquivalenceMember *member = lfirst_node(EquivalenceMember, cell);
         if (member->em_is_child || bms_is_empty(member->em_relids) ||
-            !bms_is_subset(member->em_relids, rel->relids))
+            !bms_is_subset(member->em_relids, relids))
             continue;
-        if (is_shippable(root, rel->relid, member->em_expr) &&
-            is_shippable_with_collation(rel->relid, member->em_expr,
+        if (is_shippable(relids, member->em_expr) &&
+            is_shippable_with_collation(relids, member->em_expr,
                                         pathkey->pk_eclass->ec_collation)) {
             *type = member->em_datatype;
             return member->em_expr;
@@ -82,11 +84,11 @@ List *make_sort_keys(PlannerInfo *root, RelOptInfo *rel) {
     return keys;
 }
 
-bool all_clauses_are_remote(PlannerInfo *root, RelOptInfo *rel) {
+bool all_clauses_are_remote(RelOptInfo *rel) {
     ListCell *cell;
     foreach (cell, rel->baserestrictinfo) {
         RestrictInfo *clause = lfirst_node(RestrictInfo, cell);
-        if (!clause->pseudoconstant && !is_remote_clause(root, rel, clause))
+        if (!clause->pseudoconstant && !is_remote_clause(rel, clause))
             return false;
     }
     return true;
@@ -102,7 +104,7 @@ bool limit_reaches_scan(PlannerInfo *root, RelOptInfo *rel) {
            query->distinctClause == NIL && !query->hasTargetSRFs && query->havingQual == nullptr &&
            query->setOperations == nullptr && query->rowMarks == NIL &&
            bms_equal(rel->relids, root->all_baserels) && bms_is_empty(rel->lateral_relids) &&
-           all_clauses_are_remote(root, rel);
+           all_clauses_are_remote(rel);
 }
 
 double limited_rows(PlannerInfo *root, double rows) {
@@ -110,20 +112,22 @@ double limited_rows(PlannerInfo *root, double rows) {
 }
 
 CustomPath *make_path(PlannerInfo *root, RelOptInfo *rel, const DistributedTable *table,
-                      List *sort_keys, bool push_limit) {
+                      List *sort_keys, bool push_limit, const char *lock) {
     CustomPath *path = makeNode(CustomPath);
     path->path.pathtype = T_CustomScan;
     path->path.parent = rel;
     path->path.pathtarget = rel->reltarget;
-    path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
+    if (rel->reloptkind != RELOPT_JOINREL)
+        path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
     path->path.pathkeys = sort_keys != NIL ? root->query_pathkeys : NIL;
     path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
     path->methods = &kScanPathMethods;
-    path->custom_private = list_make2(sort_keys, push_limit ? list_make1_int(1) : NIL);
+    path->custom_private = list_make3(sort_keys, push_limit ? list_make1_int(1) : NIL,
+                                      makeString(const_cast<char *>(lock)));
 
     int nodes = count_read_nodes(table);
     double rows = push_limit ? limited_rows(root, rel->rows) : rel->rows;
-    Cost remote = remote_read_cost(rel, nodes) - kRoundTripCost;
+    Cost remote = remote_read_cost(root, rel, nodes) - kRoundTripCost;
     Cost sort = 0;
     if (sort_keys != NIL && !push_limit)
         sort =
@@ -146,7 +150,20 @@ int count_read_nodes(const DistributedTable *table) {
     return std::max(1, bms_num_members(nodes));
 }
 
-Cost remote_read_cost(RelOptInfo *rel, int nodes) {
+const DistributedTable *scanned_table(PlannerInfo *root, RelOptInfo *rel) {
+    if (rel->reloptkind == RELOPT_BASEREL) {
+        RangeTblEntry *entry = planner_rt_fetch(rel->relid, root);
+        return entry->rtekind == RTE_RELATION ? find_distributed_table(entry->relid) : nullptr;
+    }
+    const RemoteRel *join = remote_rel_of(root, rel);
+    return join != nullptr ? join->table : nullptr;
+}
+
+Cost remote_read_cost(PlannerInfo *root, RelOptInfo *rel, int nodes) {
+    if (rel->reloptkind == RELOPT_JOINREL) {
+        const RemoteRel *join = remote_rel_of(root, rel);
+        return kRoundTripCost + join->read / nodes + join->read_copy;
+    }
     Cost per_tuple = cpu_tuple_cost + rel->baserestrictcost.per_tuple;
     return kRoundTripCost + (rel->pages * seq_page_cost + rel->tuples * per_tuple) / nodes;
 }
@@ -163,12 +180,27 @@ bool path_pushes_limit(const CustomPath *path) {
     return lsecond(path->custom_private) != nullptr;
 }
 
-bool is_remote_clause(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *clause) {
+const char *path_lock(const CustomPath *path) {
+    return strVal(lthird(path->custom_private));
+}
+
+bool is_remote_clause(RelOptInfo *rel, RestrictInfo *clause) {
     // A condition from outside a security barrier must not see rows before the barrier's own
     // conditions were applied, unless it cannot leak.
     if (clause->security_level > rel->baserestrict_min_security && !clause->leakproof)
         return false;
-    return is_shippable(root, rel->relid, clause->clause);
+    return is_shippable(rel->relids, clause->clause);
+}
+
+void add_remote_paths(PlannerInfo *root, RelOptInfo *rel, const DistributedTable *table,
+                      const char *lock) {
+    bool limit = limit_reaches_scan(root, rel);
+    bool unordered_limit = limit && root->query_pathkeys == NIL;
+    add_path(rel,
+             reinterpret_cast<Path *>(make_path(root, rel, table, NIL, unordered_limit, lock)));
+    if (List *sort_keys = make_sort_keys(root, rel))
+        add_path(rel,
+                 reinterpret_cast<Path *>(make_path(root, rel, table, sort_keys, limit, lock)));
 }
 
 void add_scan_paths(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry) {
@@ -178,12 +210,7 @@ void add_scan_paths(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry) {
     rel->pathlist = NIL;
     rel->partial_pathlist = NIL;
     rel->consider_parallel = false;
-
-    bool limit = limit_reaches_scan(root, rel);
-    bool unordered_limit = limit && root->query_pathkeys == NIL;
-    add_path(rel, reinterpret_cast<Path *>(make_path(root, rel, table, NIL, unordered_limit)));
-    if (List *sort_keys = make_sort_keys(root, rel))
-        add_path(rel, reinterpret_cast<Path *>(make_path(root, rel, table, sort_keys, limit)));
+    add_remote_paths(root, rel, table, take_row_lock(root, rel));
 }
 
 } // namespace panvel

@@ -2,7 +2,7 @@
 #include "coordinator/planner/scan.h"
 
 #include "coordinator/catalog/metadata.h"
-#include "coordinator/planner/scan_internal.h"
+#include "coordinator/planner/source.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -31,7 +31,7 @@ Node *as_node(void *pointer) {
 class Builder {
   public:
     Builder(PlannerInfo *root, RelOptInfo *rel, CustomPath *path)
-        : root_(root), rel_(rel), path_(path) {}
+        : root_(root), rel_(rel), path_(path), source_(root, rel) {}
 
     CustomScan *build(List *tlist, List *clauses) {
         split_clauses(clauses);
@@ -41,10 +41,9 @@ class Builder {
 
         auto *plan = static_cast<ScanPlan *>(palloc0(sizeof(ScanPlan)));
         plan->select_list = select_list_.data;
-        plan->columns = column_list();
-        plan->where = where();
         plan->group_by = "";
         plan->order_by = order_by_.data;
+        plan->lock = path_lock(path_);
         plan->push_limit = path_pushes_limit(path_);
         plan->small_result = is_unique_lookup();
         plan->sources = sources_;
@@ -52,8 +51,7 @@ class Builder {
         plan->sort_operators = sort_operators_;
         plan->sort_collations = sort_collations_;
         plan->sort_nulls_first = sort_nulls_first_;
-        plan->params = params_.exprs;
-        plan->prune_key = find_prune_key(root_, rel_->relid, remote_quals_);
+        source_.finish(plan, remote_quals_);
         if (plan->push_limit) {
             plan->limit_count = root_->parse->limitCount;
             plan->limit_offset = root_->parse->limitOffset;
@@ -73,7 +71,8 @@ class Builder {
   private:
     // Equality with every column of a unique key, all of it applied by the nodes.
     bool is_unique_lookup() const {
-        return local_quals_ == NIL && relation_has_unique_index_for(root_, rel_, NIL, NIL, NIL);
+        return !source_.is_join() && local_quals_ == NIL &&
+               relation_has_unique_index_for(root_, rel_, NIL, NIL, NIL);
     }
 
     void split_clauses(List *clauses) {
@@ -82,7 +81,7 @@ class Builder {
             RestrictInfo *clause = lfirst_node(RestrictInfo, cell);
             if (clause->pseudoconstant)
                 continue;
-            if (is_remote_clause(root_, rel_, clause))
+            if (is_remote_clause(rel_, clause))
                 remote_quals_ = lappend(remote_quals_, clause->clause);
             else
                 local_quals_ = lappend(local_quals_, clause->clause);
@@ -111,10 +110,10 @@ class Builder {
     // Distances and the like: functions of `vector` columns travel as their result, not as
     // vectors.
     bool computes_on_worker(Expr *expr) const {
-        if (IsA(expr, Var) || !references_relation(as_node(expr), rel_->relid))
+        if (IsA(expr, Var) || !references_relation(as_node(expr), source_.relids()))
             return false;
         return is_sort_key(expr) ||
-               (takes_wide_column(expr) && is_shippable(root_, rel_->relid, expr));
+               (takes_wide_column(expr) && is_shippable(source_.relids(), expr));
     }
 
     bool is_sort_key(Expr *expr) const {
@@ -143,7 +142,7 @@ class Builder {
         ListCell *cell;
         foreach (cell, vars) {
             Var *var = lfirst_node(Var, cell);
-            if (var->varno == static_cast<int>(rel_->relid) && var->varlevelsup == 0)
+            if (source_.has_column(var))
                 add_entry(reinterpret_cast<Expr *>(var));
         }
     }
@@ -168,18 +167,16 @@ class Builder {
             sort_operators_ = lappend_oid(sort_operators_, key->sort_operator);
             sort_collations_ = lappend_oid(sort_collations_, key->collation);
             sort_nulls_first_ = lappend_int(sort_nulls_first_, key->nulls_first);
-            use_columns_of(as_node(key->expr));
             appendStringInfo(&order_by_, "%s%s %s NULLS %s", order_by_.len > 0 ? ", " : "",
-                             deparse_shipped(root_, rel_->relid, key->expr, &params_),
-                             key->descending ? "DESC" : "ASC", key->nulls_first ? "FIRST" : "LAST");
+                             source_.ship(key->expr), key->descending ? "DESC" : "ASC",
+                             key->nulls_first ? "FIRST" : "LAST");
         }
     }
 
     // A whole row is put together from all columns, so they are entries, too.
     void finish_columns() {
-        Oid relid = planner_rt_fetch(rel_->relid, root_)->relid;
         if (has_whole_row())
-            add_all_columns(relid);
+            add_all_columns(planner_rt_fetch(rel_->relid, root_)->relid);
         initStringInfo(&select_list_);
         ListCell *cell;
         foreach (cell, scan_tlist_) {
@@ -188,9 +185,8 @@ class Builder {
             sources_ = lappend_int(sources_, static_cast<int>(source));
             if (source != ColumnSource::kRemote)
                 continue;
-            use_columns_of(as_node(expr));
             appendStringInfo(&select_list_, "%s%s", select_list_.len > 0 ? ", " : "",
-                             deparse_shipped(root_, rel_->relid, expr, &params_));
+                             source_.ship(expr));
         }
     }
 
@@ -230,32 +226,10 @@ class Builder {
         table_close(relation, NoLock);
     }
 
-    char *where() {
-        StringInfoData text;
-        initStringInfo(&text);
-        ListCell *cell;
-        foreach (cell, remote_quals_) {
-            auto *qual = static_cast<Expr *>(lfirst(cell));
-            use_columns_of(as_node(qual));
-            appendStringInfo(&text, "%s%s", text.len > 0 ? " AND " : "",
-                             deparse_shipped(root_, rel_->relid, qual, &params_));
-        }
-        return text.data;
-    }
-
-    void use_columns_of(Node *node) { pull_varattnos(node, rel_->relid, &used_columns_); }
-
-    // REQUIRES: select list, order and condition are deparsed (where() is called after).
-    const char *column_list() {
-        ListCell *cell;
-        foreach (cell, remote_quals_)
-            use_columns_of(static_cast<Node *>(lfirst(cell)));
-        return column_list_of(root_, rel_->relid, used_columns_);
-    }
-
     PlannerInfo *root_;
     RelOptInfo *rel_;
     CustomPath *path_;
+    Source source_;
 
     List *remote_quals_ = NIL;
     List *local_quals_ = NIL;
@@ -265,8 +239,6 @@ class Builder {
     List *sort_operators_ = NIL;
     List *sort_collations_ = NIL;
     List *sort_nulls_first_ = NIL;
-    Bitmapset *used_columns_ = nullptr;
-    ShippedParams params_;
     StringInfoData select_list_ = {};
     StringInfoData order_by_ = {};
 };
@@ -277,19 +249,6 @@ Integer *make_integer(int value) {
 
 } // namespace
 
-char *column_list_of(PlannerInfo *root, Index varno, Bitmapset *columns) {
-    Oid relid = planner_rt_fetch(varno, root)->relid;
-    StringInfoData text;
-    initStringInfo(&text);
-    int member = -1;
-    while ((member = bms_next_member(columns, member)) >= 0) {
-        auto number = static_cast<AttrNumber>(member + FirstLowInvalidHeapAttributeNumber);
-        appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "",
-                         quote_identifier(get_attname(relid, number, false)));
-    }
-    return text.data;
-}
-
 Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, List *clauses,
                 List *) {
     return pg::entry(
@@ -297,7 +256,8 @@ Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 }
 
 // custom_private: (select list, columns, where, order by, push limit, sources, sort columns,
-// operators, collations, nulls first, prune is array, prune hash function, group by, small result).
+// operators, collations, nulls first, prune is array, prune hash function, group by, small result,
+// relid, join, description, lock).
 // custom_exprs: (params, prune value, limit count, limit offset), each a List.
 void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto text = [](const char *value) { return makeString(pstrdup(value)); };
@@ -314,6 +274,10 @@ void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
         lappend(scan->custom_private, list_make1_oid(key ? key->hash_function : InvalidOid));
     scan->custom_private = lappend(scan->custom_private, text(plan->group_by));
     scan->custom_private = lappend(scan->custom_private, make_integer(plan->small_result));
+    scan->custom_private = lappend(scan->custom_private, list_make1_oid(plan->relid));
+    scan->custom_private = lappend(scan->custom_private, plan->join);
+    scan->custom_private = lappend(scan->custom_private, text(plan->description));
+    scan->custom_private = lappend(scan->custom_private, text(plan->lock));
     auto optional = [](void *expr) { return expr ? list_make1(expr) : NIL; };
     scan->custom_exprs = list_make4(plan->params, optional(key ? key->value : nullptr),
                                     optional(plan->limit_count), optional(plan->limit_offset));
@@ -346,6 +310,10 @@ ScanPlan *load_scan_plan(const CustomScan *scan) {
     }
     plan->group_by = text(12);
     plan->small_result = intVal(list_nth(items, 13)) != 0;
+    plan->relid = linitial_oid(list(items, 14));
+    plan->join = list(items, 15);
+    plan->description = text(16);
+    plan->lock = text(17);
     plan->limit_count = first(2);
     plan->limit_offset = first(3);
     return plan;

@@ -84,7 +84,7 @@ struct DerivedCollation {
 
 class Checker {
   public:
-    Checker(Index varno) : varno_(varno) {}
+    Checker(Relids relids) : relids_(relids) {}
 
     bool check(Node *node, DerivedCollation *derived) {
         if (node == nullptr)
@@ -96,7 +96,7 @@ class Checker {
                     return false;
             return true;
         }
-        if (is_evaluated_locally(node, varno_)) {
+        if (is_evaluated_locally(node, relids_)) {
             // Travels as a parameter, whose collation is its type's default.
             derived->merge({get_typcollation(exprType(node)), false});
             return is_transportable(exprType(node));
@@ -111,13 +111,12 @@ class Checker {
     }
 
   private:
-    // A node over columns of the relation: its functions, then its arguments.
+    // A node over columns of the relations: its functions, then its arguments.
     bool check_node(Node *node, DerivedCollation *own) {
         switch (nodeTag(node)) {
         case T_Var: {
             Var *var = castNode(Var, node);
-            if (var->varno != static_cast<int>(varno_) || var->varlevelsup != 0 ||
-                var->varattno <= 0)
+            if (!bms_is_member(var->varno, relids_) || var->varlevelsup != 0 || var->varattno <= 0)
                 return false;
             own->collation = var->varcollid;
             return true;
@@ -259,22 +258,22 @@ class Checker {
         }
     }
 
-    Index varno_;
+    Relids relids_;
 };
 
-bool references_relation_walker(Node *node, Index *varno) {
+bool references_relation_walker(Node *node, Bitmapset *relids) {
     if (node == nullptr)
         return false;
     if (IsA(node, Var)) {
         Var *var = castNode(Var, node);
-        return var->varlevelsup == 0 && var->varno == static_cast<int>(*varno);
+        return var->varlevelsup == 0 && bms_is_member(var->varno, relids);
     }
     // CaseTestExpr and the like mean something only inside their parent.
     if (IsA(node, CaseTestExpr) || IsA(node, CoerceToDomainValue) || IsA(node, SubPlan) ||
         IsA(node, AlternativeSubPlan) || IsA(node, Aggref) || IsA(node, WindowFunc) ||
         IsA(node, GroupingFunc) || IsA(node, PlaceHolderVar) || IsA(node, CurrentOfExpr))
         return true;
-    return expression_tree_walker(node, pg::walker(references_relation_walker), varno);
+    return expression_tree_walker(node, pg::walker(references_relation_walker), relids);
 }
 
 // Stable functions that depend on nothing but their arguments and the setting TimeZone, which the
@@ -327,36 +326,36 @@ bool may_differ_on_nodes(Oid function, void *) {
 }
 
 // Finds a function that may differ on the nodes, outside the parts that are evaluated locally.
-bool mutable_walker(Node *node, Index *varno) {
-    if (node == nullptr || is_evaluated_locally(node, *varno))
+bool mutable_walker(Node *node, Bitmapset *relids) {
+    if (node == nullptr || is_evaluated_locally(node, relids))
         return false;
     if (!IsA(node, List) && check_functions_in_node(node, may_differ_on_nodes, nullptr))
         return true;
-    return expression_tree_walker(node, pg::walker(mutable_walker), varno);
+    return expression_tree_walker(node, pg::walker(mutable_walker), relids);
 }
 
 } // namespace
 
-bool references_relation(Node *node, Index varno) {
-    return references_relation_walker(node, &varno);
+bool references_relation(Node *node, Relids relids) {
+    return references_relation_walker(node, relids);
 }
 
-bool is_evaluated_locally(Node *node, Index varno) {
-    return !IsA(node, List) && !references_relation(node, varno) &&
+bool is_evaluated_locally(Node *node, Relids relids) {
+    return !IsA(node, List) && !references_relation(node, relids) &&
            !contain_volatile_functions(node);
 }
 
-bool is_shippable(PlannerInfo *, Index varno, Expr *expr) {
+bool is_shippable(Relids relids, Expr *expr) {
     Node *node = reinterpret_cast<Node *>(expr);
     DerivedCollation derived;
-    if (!Checker(varno).check(node, &derived) || derived.conflict)
+    if (!Checker(relids).check(node, &derived) || derived.conflict)
         return false;
-    return !mutable_walker(node, &varno);
+    return !mutable_walker(node, relids);
 }
 
-bool is_shippable_with_collation(Index varno, Expr *expr, Oid collation) {
+bool is_shippable_with_collation(Relids relids, Expr *expr, Oid collation) {
     DerivedCollation derived;
-    return Checker(varno).check(reinterpret_cast<Node *>(expr), &derived) && !derived.conflict &&
+    return Checker(relids).check(reinterpret_cast<Node *>(expr), &derived) && !derived.conflict &&
            (!OidIsValid(collation) || collation == derived.collation);
 }
 

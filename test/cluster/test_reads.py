@@ -159,8 +159,7 @@ def test_explain_names_nodes(tables):
 @pytest.mark.parametrize("sql, construct", [
     ("select ctid from dist", "ctid"),
     ("select xmin from dist", "xmin"),
-    ("select * from dist for update", "FOR UPDATE"),
-    ("select * from (select * from dist for share) s", "FOR UPDATE/SHARE"),
+    ("select * from dist, labels for share", "FOR UPDATE/SHARE"),
     ("select * from dist tablesample system (10)", "TABLESAMPLE"),
     ("with c as (select id, ctid from dist) select * from c", "ctid"),
 ])
