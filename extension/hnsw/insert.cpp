@@ -119,6 +119,21 @@ NewElement new_element(const Insertion *insertion, ann::Link self) {
     return {self, insertion->vector, insertion->rotated, insertion->table};
 }
 
+// Fills in the edges, looking at each neighbour once.
+void meet_neighbors(Insertion *insertion) {
+    GraphIndex *graph = insertion->graph;
+    NewElement element = new_element(insertion, ann::Link::none());
+    for (int level = 0; level <= Min(insertion->level, graph->meta.entry_level); level++) {
+        LevelNeighbors &neighbors = insertion->neighbors[level];
+        if (!graph->layout.has_codes(level))
+            continue;
+        neighbors.edges = insertion->arena.array<NewEdges>(neighbors.filled);
+        for (uint32 i = 0; i < neighbors.filled; i++)
+            meet_neighbor(graph, neighbors.list[i].link, level, element,
+                          neighbors.list[i].distance, &neighbors.edges[i]);
+    }
+}
+
 void set_entry(Insertion *insertion, ann::Link self) {
     GraphIndex *graph = insertion->graph;
     Buffer buffer = read_meta(graph->relation, BUFFER_LOCK_EXCLUSIVE);
@@ -151,7 +166,7 @@ void unkeep(GraphIndex *graph, ann::Link element, ann::Link neighbor) {
 bool adopt_by_found(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
     GraphIndex *graph = insertion->graph;
     auto keep = [&](ann::Link from, const NewElement &to, float distance) {
-        return add_link(graph, from, 0, to, distance, true) == LinkResult::kLinked;
+        return add_link(graph, from, 0, to, distance, true, nullptr) == LinkResult::kLinked;
     };
     auto *parent_vector = insertion->arena.array<float>(graph->layout.dim);
     auto *list = insertion->arena.array<NeighborCopy>(1);
@@ -201,7 +216,8 @@ void link_back(Insertion *insertion, ann::Link self, const ann::LayerSearch &sea
         const LevelNeighbors &neighbors = insertion->neighbors[level];
         for (uint32 i = 0; i < neighbors.filled; i++)
             add_link(graph, neighbors.list[i].link, level, new_element(insertion, self),
-                     neighbors.list[i].distance, false);
+                     neighbors.list[i].distance, false,
+                     neighbors.edges == nullptr ? nullptr : &neighbors.edges[i]);
     }
 }
 
@@ -215,8 +231,9 @@ bool insert_fenced(Insertion *insertion, LOCKMODE fence) {
     if (alone && fence != ExclusiveLock)
         return false;
     insertion->rotated = rotate_for(graph, insertion->vector);
-    ann::Link self = write_element(graph, insertion->vector, insertion->rotated, insertion->tid,
-                                   insertion->level, insertion->neighbors, alone ? -1 : 0);
+    meet_neighbors(insertion);
+    ann::Link self = write_element(graph, insertion->vector, insertion->tid, insertion->level,
+                                   insertion->neighbors, alone ? -1 : 0);
     if (!alone)
         link_back(insertion, self, search);
     if (alone || belongs_on_top(*insertion))

@@ -6,8 +6,6 @@
 namespace vec {
 namespace {
 
-constexpr int kNowhere = -1;
-
 // The new element's distance from every neighbour in the list: read, or estimated by their codes
 // in `to`'s own page. A neighbour that is gone is infinitely far.
 void distances_from_new(GraphIndex *graph, ann::Link to, int level, const NeighborCopy &list,
@@ -25,16 +23,6 @@ void distances_from_new(GraphIndex *graph, ann::Link to, int level, const Neighb
         out[i] = there ? neighbor.distance : std::numeric_limits<float>::infinity();
     }
 }
-
-// Where a new link goes in a list, and what it changes there.
-struct Placement {
-    int place;   // kNowhere: it has none
-    bool chosen; // ann::is_chosen()
-    // Chosen neighbours that are nearer to the new one than to the element: no longer chosen.
-    uint32 covered[ann::kMaxSlots / 32];
-
-    bool covers(uint32 i) const { return (covered[i / 32] >> (i % 32)) & 1; }
-};
 
 // The heuristic of Malkov and Yashunin (arXiv 1603.09320, algorithm 4) for one more link, at
 // `distance`, of a list in which earlier choices are marked: it is chosen unless a chosen
@@ -79,6 +67,22 @@ int find_link(const NeighborCopy &list, ann::Link link) {
     return kNowhere;
 }
 
+// Finds where a new link at `distance` goes in a list that does not hold it. `from_new` is called,
+// where the list is full, for the new one's distances from the neighbours in it.
+template <typename FromNew>
+Placement find_placement(const NeighborCopy &list, float distance, bool keep, FromNew from_new) {
+    Placement placement = {find_link(list, ann::Link::none()), ann::Link::none(), true, {}};
+    if (placement.place != kNowhere)
+        return placement;
+    float distances[ann::kMaxSlots];
+    from_new(distances);
+    judge(list, distances, distance, &placement);
+    find_place(list, distance, keep, &placement);
+    if (placement.place != kNowhere)
+        placement.expected = list.links[placement.place];
+    return placement;
+}
+
 struct NewLink {
     ann::Link link;
     float distance;
@@ -87,8 +91,9 @@ struct NewLink {
 };
 
 // Puts the link, with its code, in a list that is being changed.
-void put_link(GraphIndex *graph, const ann::NeighborList &list, uint32 place, const NewLink &link,
+void put_link(GraphIndex *graph, const ann::NeighborList &list, const NewLink &link,
               const EdgeCode &edge) {
+    uint32 place = link.placement.place;
     if (list.blocks > 0)
         put_edge(graph, list, place, edge);
     list.links[place] = link.link;
@@ -114,20 +119,30 @@ bool open_for_change(GraphIndex *graph, ann::Link link, OpenElement *element) {
     return open_element(graph, link, BUFFER_LOCK_EXCLUSIVE, parts, element);
 }
 
-// Puts the link at `place` of the element's level-0 list, if `expected` still is there.
-bool store_level0(GraphIndex *graph, ann::Link to, int place, ann::Link expected,
-                  const NewLink &link, const EdgeCode &edge) {
+// Whether the link can be put where it was decided to.
+bool is_as_expected(const ann::NeighborList &list, const NewLink &link) {
+    const Placement &placement = link.placement;
+    if (!(list.links[placement.place] == placement.expected))
+        return false;
+    if (placement.expected == link.link)
+        return true;
+    return std::none_of(list.links, list.links + list.slots,
+                        [&](ann::Link other) { return other == link.link; });
+}
+
+bool store_level0(GraphIndex *graph, ann::Link to, const NewLink &link, const EdgeCode &edge) {
     const ann::ElementLayout &l = graph->layout;
     OpenElement element;
     if (!open_for_change(graph, to, &element))
         return false;
     const ann::ElementImage before = element.image;
-    bool allowed =
-        before.links(l)[place] == expected && (!before.kept(place) || expected == link.link);
+    uint32 place = link.placement.place;
+    bool allowed = is_as_expected(before.list(l), link) &&
+                   (!before.kept(place) || link.placement.expected == link.link);
     if (allowed) {
         GenericXLogState *state;
         ann::ElementImage image = start_change(graph, element, to, &state);
-        put_link(graph, image.list(l), place, link, edge);
+        put_link(graph, image.list(l), link, edge);
         image.set_kept(place, link.keep || image.kept(place));
         finish_change(graph, element, to, state);
     }
@@ -153,16 +168,16 @@ ann::NeighborList edit_upper(GraphIndex *graph, GenericXLogState *state, Buffer 
     return ann::UpperImage{page + offset}.list(graph->layout);
 }
 
-bool store_upper(GraphIndex *graph, ann::Link to, int level, int place, ann::Link expected,
-                 const NewLink &link, const EdgeCode &edge) {
+bool store_upper(GraphIndex *graph, ann::Link to, int level, const NewLink &link,
+                 const EdgeCode &edge) {
     Buffer buffer;
     ann::UpperImage slot;
     if (!lock_upper(graph, to, level, &buffer, &slot))
         return false;
-    bool same = slot.list(graph->layout).links[place] == expected;
+    bool same = is_as_expected(slot.list(graph->layout), link);
     if (same) {
         GenericXLogState *state = GenericXLogStart(graph->relation);
-        put_link(graph, edit_upper(graph, state, buffer, slot), place, link, edge);
+        put_link(graph, edit_upper(graph, state, buffer, slot), link, edge);
         GenericXLogFinish(state);
     }
     UnlockReleaseBuffer(buffer);
@@ -254,10 +269,10 @@ bool encode_new(GraphIndex *graph, ann::Link to, int level, const NewElement &el
     return true;
 }
 
-bool store(GraphIndex *graph, ann::Link to, int level, int place, ann::Link expected,
-           const NewLink &link, const EdgeCode &edge) {
-    return level == 0 ? store_level0(graph, to, place, expected, link, edge)
-                      : store_upper(graph, to, level, place, expected, link, edge);
+// Puts the link in the list, if that is as expected.
+bool store(GraphIndex *graph, ann::Link to, int level, const NewLink &link, const EdgeCode &edge) {
+    return level == 0 ? store_level0(graph, to, link, edge)
+                      : store_upper(graph, to, level, link, edge);
 }
 
 // A list that others keep changing under us is left alone after so many tries, unless the link
@@ -266,35 +281,70 @@ constexpr int kTries = 8;
 
 } // namespace
 
+void meet_neighbor(GraphIndex *graph, ann::Link neighbor, int level, const NewElement &element,
+                   float distance, NewEdges *out) {
+    const ann::ElementLayout &l = graph->layout;
+    *out = {};
+    out->placement.place = kNowhere;
+    OpenElement open;
+    if (!open_element(graph, neighbor, BUFFER_LOCK_SHARE,
+                      level == 0 ? Parts::kAll : Parts::kVector, &open))
+        return;
+    float *vector = open.image.vector(l);
+    Rotated rotated(graph, vector);
+    Origin origin(graph, vector, distance);
+    ann::Link upper = open.image.header().upper;
+    auto place = [&](const ann::NeighborList &list, const uint32 *kept) {
+        NeighborCopy copy;
+        copy_list(list, kept, &copy);
+        out->placement = find_placement(copy, distance, false, [&](float *from_new) {
+            estimate_neighbors(*element.table, list, origin, from_new);
+        });
+    };
+    if (level == 0)
+        place(open.image.list(l), open.image.header().kept);
+    close_element(open);
+    Buffer buffer;
+    ann::UpperImage slot;
+    if (level > 0 && open_upper(graph, neighbor, upper, level, BUFFER_LOCK_SHARE, &buffer, &slot)) {
+        place(slot.list(l), nullptr);
+        UnlockReleaseBuffer(buffer);
+    }
+    encode_edge(graph, *element.rotated, rotated, &out->there);
+    encode_edge(graph, rotated, *element.rotated, &out->back);
+}
+
 LinkResult add_link(GraphIndex *graph, ann::Link to, int level, const NewElement &element,
-                    float distance, bool keep) {
+                    float distance, bool keep, const NewEdges *edges) {
     ann::Link link = element.link;
+    if (edges != nullptr && !keep) {
+        if (edges->placement.place == kNowhere)
+            return LinkResult::kDeclined;
+        if (store(graph, to, level, {link, distance, keep, edges->placement}, edges->back))
+            return LinkResult::kLinked;
+    }
     NeighborCopy list;
     EdgeCode edge;
-    bool encoded = false;
+    bool encoded = edges != nullptr;
+    if (encoded)
+        edge = edges->back;
     for (int tries = 0; keep || tries < kTries; tries++) {
         CHECK_FOR_INTERRUPTS();
         if (!copy_neighbors(graph, to, level, &list))
             return LinkResult::kNoRoom;
-        Placement placement = {find_link(list, link), true, {}};
+        Placement placement = {find_link(list, link), link, true, {}};
         if (placement.place != kNowhere && (!keep || list.is_kept(placement.place)))
             return LinkResult::kLinked;
         if (placement.place == kNowhere)
-            placement.place = find_link(list, ann::Link::none());
-        if (placement.place == kNowhere) {
-            float from_new[ann::kMaxSlots];
-            distances_from_new(graph, to, level, list, element, from_new);
-            judge(list, from_new, distance, &placement);
-            find_place(list, distance, keep, &placement);
-        }
-        int place = placement.place;
-        if (place == kNowhere)
+            placement = find_placement(list, distance, keep, [&](float *from_new) {
+                distances_from_new(graph, to, level, list, element, from_new);
+            });
+        if (placement.place == kNowhere)
             return keep ? LinkResult::kNoRoom : LinkResult::kDeclined;
         if (!encoded && !encode_new(graph, to, level, element, &edge))
             return LinkResult::kNoRoom;
         encoded = true;
-        if (store(graph, to, level, place, list.links[place], {link, distance, keep, placement},
-                  edge))
+        if (store(graph, to, level, {link, distance, keep, placement}, edge))
             return LinkResult::kLinked;
     }
     return LinkResult::kDeclined;

@@ -158,17 +158,23 @@ bool open_upper(GraphIndex *graph, ann::Link element, ann::Link upper, int level
     return false;
 }
 
+void copy_list(const ann::NeighborList &list, const uint32 *kept, NeighborCopy *out) {
+    out->capacity = list.slots;
+    memcpy(out->links, list.links, list.slots * sizeof(ann::Link));
+    memcpy(out->distances, list.distances, list.slots * sizeof(float));
+    if (kept == nullptr)
+        memset(out->kept, 0, sizeof(out->kept));
+    else
+        memcpy(out->kept, kept, sizeof(out->kept));
+}
+
 static bool copy_upper(GraphIndex *graph, ann::Link link, ann::Link upper, int level,
                        NeighborCopy *out) {
     Buffer buffer;
     ann::UpperImage slot;
     if (!open_upper(graph, link, upper, level, BUFFER_LOCK_SHARE, &buffer, &slot))
         return false;
-    ann::NeighborList list = slot.list(graph->layout);
-    out->capacity = list.slots;
-    memcpy(out->links, list.links, list.slots * sizeof(ann::Link));
-    memcpy(out->distances, list.distances, list.slots * sizeof(float));
-    memset(out->kept, 0, sizeof(out->kept));
+    copy_list(slot.list(graph->layout), nullptr, out);
     UnlockReleaseBuffer(buffer);
     return true;
 }
@@ -184,12 +190,8 @@ bool copy_neighbors(GraphIndex *graph, ann::Link link, int level, NeighborCopy *
     if (vector != nullptr)
         memcpy(vector, image.vector(l), l.dim * sizeof(float));
     ann::Link upper = image.header().upper;
-    if (level == 0) {
-        out->capacity = l.slots;
-        memcpy(out->links, image.links(l), l.slots * sizeof(ann::Link));
-        memcpy(out->distances, image.distances(l), l.slots * sizeof(float));
-        memcpy(out->kept, image.header().kept, sizeof(out->kept));
-    }
+    if (level == 0)
+        copy_list(image.list(l), image.header().kept, out);
     close_element(element);
     return level == 0 || copy_upper(graph, link, upper, level, out);
 }

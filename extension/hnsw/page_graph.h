@@ -57,6 +57,9 @@ bool entry_candidate(PageGraph *page_graph, ann::Candidate *entry);
 bool open_upper(GraphIndex *graph, ann::Link element, ann::Link upper, int level, int lock,
                 Buffer *buffer, ann::UpperImage *slot);
 
+// Copies a list; `kept` are its bits, NULL above level 0.
+void copy_list(const ann::NeighborList &list, const uint32 *kept, NeighborCopy *out);
+
 // The element's list on `level`; false when the element is gone or does not reach that level.
 // With `vector`, the element's vector is copied there, too.
 bool copy_neighbors(GraphIndex *graph, ann::Link link, int level, NeighborCopy *out,

@@ -42,31 +42,21 @@ void write_pieces(GraphIndex *graph, ann::Link owner, const ann::ElementImage &i
     }
 }
 
-struct Source {
-    const float *vector;
-    const Rotated *rotated;
-};
-
 // Fills an empty list with the new element's neighbours and their codes.
-void fill_list(GraphIndex *graph, const ann::NeighborList &list, const Source &source,
-               const LevelNeighbors &neighbors) {
-    EdgeCode edge;
+void fill_list(GraphIndex *graph, const ann::NeighborList &list, const LevelNeighbors &neighbors) {
     for (uint32 i = 0; i < neighbors.filled; i++) {
         list.links[i] = neighbors.list[i].link;
         list.distances[i] = ann::with_chosen(neighbors.list[i].distance, i < neighbors.count);
-        if (list.blocks == 0)
-            continue;
-        encode_link(graph, *source.rotated, neighbors.list[i].link, &edge);
-        put_edge(graph, list, i, edge);
+        if (list.blocks > 0)
+            put_edge(graph, list, i, neighbors.edges[i].there);
     }
 }
 
 ann::Link write_upper(GraphIndex *graph, ann::Link owner, int level, ann::Link next,
-                      const Source &source, const LevelNeighbors &neighbors) {
-    // Made before the page is locked: encoding reads other pages.
+                      const LevelNeighbors &neighbors) {
     ann::UpperImage image{static_cast<uint8 *>(palloc(graph->layout.upper_bytes))};
     image.clear(graph->layout);
-    fill_list(graph, image.list(graph->layout), source, neighbors);
+    fill_list(graph, image.list(graph->layout), neighbors);
     image.header().next = next;
     ClaimedSlot claimed = claim_slot(graph, kUpperPage);
     GenericXLogState *state = GenericXLogStart(graph->relation);
@@ -82,7 +72,7 @@ ann::Link write_upper(GraphIndex *graph, ann::Link owner, int level, ann::Link n
     return claimed.link;
 }
 
-void fill_image(GraphIndex *graph, const ann::ElementImage &image, const Source &source,
+void fill_image(GraphIndex *graph, const ann::ElementImage &image, const float *vector,
                 ann::Tid tid, int level, const LevelNeighbors &neighbors, int parent) {
     const ann::ElementLayout &l = graph->layout;
     image.clear(l, 0, ann::SlotState::kLive, static_cast<uint8>(level));
@@ -90,9 +80,9 @@ void fill_image(GraphIndex *graph, const ann::ElementImage &image, const Source 
     image.header().tids[0] = tid;
     if (parent >= 0)
         image.set_kept(parent, true);
-    memcpy(image.vector(l), source.vector, l.dim * sizeof(float));
+    memcpy(image.vector(l), vector, l.dim * sizeof(float));
     memset(image.codes(l, 0), 0, l.size - l.codes_offset);
-    fill_list(graph, image.list(l), source, neighbors);
+    fill_list(graph, image.list(l), neighbors);
 }
 
 ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {
@@ -106,13 +96,13 @@ ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {
 }
 
 // Data first, the head last: until then its slot is reserved and nobody reads the rest.
-ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, const Source &source,
-                          int level, const LevelNeighbors *neighbors) {
+ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, int level,
+                          const LevelNeighbors *neighbors) {
     ann::Link self = reserve_slot(graph, kElementPage);
     write_pieces(graph, self, image);
     ann::Link upper = ann::Link::none();
     for (int i = 1; i <= level; i++)
-        upper = write_upper(graph, self, i, upper, source, neighbors[i]);
+        upper = write_upper(graph, self, i, upper, neighbors[i]);
     image.header().upper = upper;
     image.header().slot.version = self.version;
     Buffer buffer;
@@ -125,14 +115,13 @@ ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, con
 
 } // namespace
 
-ann::Link write_element(GraphIndex *graph, const float *vector, const Rotated *rotated,
-                        ann::Tid tid, int level, const LevelNeighbors *neighbors, int parent) {
+ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
+                        const LevelNeighbors *neighbors, int parent) {
     ann::ElementImage image{static_cast<uint8 *>(palloc(graph->layout.size))};
-    Source source{vector, rotated};
-    fill_image(graph, image, source, tid, level, neighbors[0], parent);
+    fill_image(graph, image, vector, tid, level, neighbors[0], parent);
     ann::Link self = level == 0 && !graph->layout.spanned()
                          ? write_simple(graph, image)
-                         : write_composite(graph, image, source, level, neighbors);
+                         : write_composite(graph, image, level, neighbors);
     pfree(image.data);
     return self;
 }
