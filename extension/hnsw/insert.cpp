@@ -59,6 +59,13 @@ bool add_to_duplicate(Insertion *insertion, const ann::LayerSearch &search) {
     return false;
 }
 
+// So many places of a new list on level 0 are filled beyond the chosen neighbours; the others are
+// for elements that come later.
+uint32 places_to_fill(const ann::ElementLayout &layout, int level) {
+    uint32 slots = layout.list_slots(level);
+    return level == 0 ? slots - slots / 4 : slots;
+}
+
 void choose_level(Insertion *insertion, int level, const ann::LayerSearch &search) {
     LevelNeighbors &chosen = insertion->neighbors[level];
     uint32 found = static_cast<uint32>(search.results.size());
@@ -73,7 +80,7 @@ void choose_level(Insertion *insertion, int level, const ann::LayerSearch &searc
     // Codes make looking at a neighbour cheap: free places go to the nearest others.
     for (const ann::Candidate &other : search.results) {
         auto same = [&](const ann::Candidate &c) { return c.link == other.link; };
-        if (chosen.filled < layout.list_slots(level) &&
+        if (chosen.filled < places_to_fill(layout, level) &&
             std::none_of(chosen.list, chosen.list + chosen.count, same))
             chosen.list[chosen.filled++] = other;
     }
@@ -209,15 +216,25 @@ void adopt(Insertion *insertion, ann::Link self, const ann::LayerSearch &search)
                            RelationGetRelationName(graph->relation))));
 }
 
+// A neighbour that only fills a place is not told of the new element unless that is a choice there
+// or finds a free place: each link back is a WAL record.
+bool is_worth_offering(const LevelNeighbors &neighbors, uint32 i) {
+    if (neighbors.edges == nullptr || i < neighbors.count)
+        return true;
+    const Placement &placement = neighbors.edges[i].placement;
+    return placement.place != kNowhere && (placement.chosen || placement.expected.empty());
+}
+
 void link_back(Insertion *insertion, ann::Link self, const ann::LayerSearch &search) {
     GraphIndex *graph = insertion->graph;
     adopt(insertion, self, search);
     for (int level = Min(insertion->level, graph->meta.entry_level); level >= 0; level--) {
         const LevelNeighbors &neighbors = insertion->neighbors[level];
         for (uint32 i = 0; i < neighbors.filled; i++)
-            add_link(graph, neighbors.list[i].link, level, new_element(insertion, self),
-                     neighbors.list[i].distance, false,
-                     neighbors.edges == nullptr ? nullptr : &neighbors.edges[i]);
+            if (is_worth_offering(neighbors, i))
+                add_link(graph, neighbors.list[i].link, level, new_element(insertion, self),
+                         neighbors.list[i].distance, false,
+                         neighbors.edges == nullptr ? nullptr : &neighbors.edges[i]);
     }
 }
 
@@ -241,11 +258,22 @@ bool insert_fenced(Insertion *insertion, LOCKMODE fence) {
     return true;
 }
 
+// An insert's memory comes and goes in large pieces. Having seen a larger one come and go, glibc
+// keeps twice as much before it gives memory back to the system (mallopt(3), M_MMAP_THRESHOLD);
+// else every insert asks for its pages anew.
+void keep_memory() {
+    static bool done = false;
+    if (!done)
+        pfree(MemoryContextAllocHuge(CurrentMemoryContext, 1 << 20));
+    done = true;
+}
+
 } // namespace
 
 void insert_row(GraphIndex *graph, const float *vector, ann::Tid tid, int ef_construction,
                 MemoryContext context) {
     MemoryContext before = MemoryContextSwitchTo(context);
+    keep_memory();
     auto *insertion = static_cast<Insertion *>(palloc0(sizeof(Insertion)));
     insertion->graph = graph;
     insertion->vector = vector;
