@@ -1,6 +1,9 @@
 // The only translation unit with hnswlib in it: its headers define what may be defined once.
 #include "extension/core/graph_builder.h"
 
+#include "extension/core/byte_vectors.h"
+#include "extension/core/rotation.h"
+
 // Everything hnswlib includes, so that its own includes add nothing to the namespace below.
 // NOLINTBEGIN(modernize-deprecated-headers): hnswlib includes these very names.
 #include <assert.h>
@@ -60,14 +63,29 @@ template <Metric metric> float space_distance(const void *a, const void *b, cons
                            dim);
 }
 
-// hnswlib's view of our kernels.
+float byte_distance(const void *a, const void *b, const void *vectors_place) {
+    const auto *vectors = static_cast<const ByteVectors *>(vectors_place);
+    const auto *bytes = static_cast<const uint8_t *>(b);
+    for (size_t offset = 0; offset < vectors->bytes(); offset += 64)
+        __builtin_prefetch(bytes + offset);
+    return vectors->distance(static_cast<const uint8_t *>(a), bytes);
+}
+
+// hnswlib's view of our kernels; `bytes` may be null.
 class Space : public hnswlib::SpaceInterface<float> {
   public:
-    Space(Metric metric, size_t dim) : metric_(metric), dim_(dim) {}
+    Space(Metric metric, size_t dim, const ByteVectors *bytes)
+        : metric_(metric), dim_(dim), bytes_(bytes) {}
 
-    size_t get_data_size() override { return dim_ * sizeof(float); }
-    void *get_dist_func_param() override { return &dim_; }
+    size_t get_data_size() override {
+        return bytes_ != nullptr ? bytes_->bytes() : dim_ * sizeof(float);
+    }
+    void *get_dist_func_param() override {
+        return bytes_ != nullptr ? const_cast<ByteVectors *>(bytes_) : static_cast<void *>(&dim_);
+    }
     hnswlib::DISTFUNC<float> get_dist_func() override {
+        if (bytes_ != nullptr)
+            return byte_distance;
         switch (metric_) {
         case Metric::kL2:
             return space_distance<Metric::kL2>;
@@ -84,6 +102,7 @@ class Space : public hnswlib::SpaceInterface<float> {
   private:
     Metric metric_;
     size_t dim_;
+    const ByteVectors *bytes_;
 };
 
 // hnswlib says by a runtime_error that memory is short.
@@ -100,14 +119,15 @@ template <typename F> void with_bad_alloc(F f) {
 } // namespace
 
 struct GraphBuilder::Impl {
+    std::unique_ptr<ByteVectors> bytes; // null where floats are used
     Space space;
     hnswlib::HierarchicalNSW<float> graph;
     // hnswlib numbers nodes in the order threads get to them; we name them by entry.
     std::vector<uint32_t> internal_of;
 
     // Made small and then enlarged: its constructor leaks when memory is short, resizeIndex() not.
-    Impl(const GraphOptions &options, uint32_t size)
-        : space(options.metric, options.dim), graph(&space, 1, options.m, options.ef_construction),
+    Impl(const GraphOptions &options, uint32_t size, std::unique_ptr<ByteVectors> byte_vectors)
+        : bytes(std::move(byte_vectors)), space(options.metric, options.dim, bytes.get()), graph(&space, 1, options.m, options.ef_construction),
           internal_of(size) {
         with_bad_alloc([&] { graph.resizeIndex(size); });
     }
@@ -118,15 +138,23 @@ struct GraphBuilder::Impl {
 };
 
 GraphBuilder::GraphBuilder(const GraphOptions &options, BuildRows &rows)
-    : options_(options), rows_(rows), lists_(rows.size(), options.slots),
-      impl_(std::make_unique<Impl>(options, rows.size())) {
+    : options_(options), rows_(rows), lists_(rows.size(), options.slots) {
+    std::unique_ptr<ByteVectors> bytes;
+    if (options.by_bytes)
+        bytes = std::make_unique<ByteVectors>(options.metric, rows);
+    if (bytes != nullptr && !bytes->are_fine_enough())
+        bytes = nullptr;
+    options_.by_bytes = bytes != nullptr;
+    impl_ = std::make_unique<Impl>(options_, rows.size(), std::move(bytes));
     rows_.start_consuming();
 }
 
 GraphBuilder::~GraphBuilder() = default;
 
 size_t GraphBuilder::bytes_per_entry(const GraphOptions &options) {
-    size_t level0 = options.dim * sizeof(float) + (2 * options.m + 1) * 4 + sizeof(size_t);
+    size_t vector =
+        options.by_bytes ? ByteVectors::bytes(options.dim) : options.dim * sizeof(float);
+    size_t level0 = vector + (2 * options.m + 1) * 4 + sizeof(size_t);
     size_t upper = (options.m + 1) * 4 / options.m + 16;
     size_t bookkeeping = sizeof(void *) + 4 + sizeof(std::mutex) + 64 + 3 * sizeof(short) + 4;
     size_t result = options.slots * (4 + 4) + (options.slots + 31) / 32 * 4;
@@ -134,16 +162,30 @@ size_t GraphBuilder::bytes_per_entry(const GraphOptions &options) {
 }
 
 void GraphBuilder::add_all(const std::atomic<bool> &stop) {
+    const ByteVectors *bytes = impl_->bytes.get();
+    std::vector<float> room(bytes != nullptr ? 2 * padded_dim(options_.dim) : 0);
+    std::vector<uint8_t> encoded(bytes != nullptr ? bytes->bytes() : 0);
     while (!stop) {
         uint32_t entry = next_++;
         if (entry >= rows_.size())
             return;
-        with_bad_alloc([&] {
-            impl_->internal_of[entry] = impl_->graph.addPoint(rows_.vector(entry), entry, -1);
-        });
-        rows_.consume(entry);
+        const void *added = rows_.vector(entry);
+        if (bytes != nullptr) {
+            bytes->encode(rows_.vector(entry), room.data(), encoded.data());
+            added = encoded.data();
+        }
+        with_bad_alloc(
+            [&] { impl_->internal_of[entry] = impl_->graph.addPoint(added, entry, -1); });
+        if (bytes == nullptr)
+            rows_.consume(entry);
         added_++;
     }
+}
+
+float GraphBuilder::near_distance(uint32_t a, uint32_t b) const {
+    if (impl_->bytes == nullptr)
+        return distance(a, b);
+    return byte_distance(point(a), point(b), impl_->bytes.get());
 }
 
 void GraphBuilder::collect_lists(const std::atomic<bool> &stop) {
@@ -185,7 +227,7 @@ void GraphBuilder::mark_chosen(std::vector<std::pair<float, uint32_t>> &list) {
         bool covered = false;
         for (size_t j = 0; j < i && !covered; j++)
             covered = is_chosen(list[j].first) &&
-                      distance(list[i].second, list[j].second) < list[i].first;
+                      near_distance(list[i].second, list[j].second) < list[i].first;
         list[i].first = with_chosen(list[i].first, !covered);
     }
 }
@@ -210,18 +252,18 @@ void GraphBuilder::add_two_hops(uint32_t node, std::vector<std::pair<float, uint
     }
     std::vector<std::pair<float, uint32_t>> further;
     for (size_t i = own; i < seen.size(); i++)
-        further.emplace_back(distance(node, seen[i]), seen[i]);
+        further.emplace_back(near_distance(node, seen[i]), seen[i]);
     wanted = std::min(wanted, further.size());
     std::partial_sort(further.begin(), further.begin() + wanted, further.end());
     for (size_t i = 0; i < wanted; i++)
-        further[i].first = with_chosen(further[i].first, false);
+        further[i].first = with_chosen(distance(node, further[i].second), false);
     list.insert(list.end(), further.begin(), further.begin() + wanted);
 }
 
 void GraphBuilder::connect() {
     impl_->graph.setEf(kJoinSearchWidth);
     auto nearest = [&](uint32_t node) {
-        auto found = impl_->graph.searchKnn(vector(node), kJoinSearchWidth);
+        auto found = impl_->graph.searchKnn(point(node), kJoinSearchWidth);
         std::vector<uint32_t> nodes(found.size());
         for (size_t i = nodes.size(); i-- > 0; found.pop())
             nodes[i] = static_cast<uint32_t>(found.top().second);
@@ -247,9 +289,14 @@ uint32_t GraphBuilder::upper_neighbors(uint32_t node, int level, uint32_t *out) 
     return count;
 }
 
+const void *GraphBuilder::point(uint32_t node) const {
+    return impl_->graph.getDataByInternalId(impl_->internal_of[node]);
+}
+
 const float *GraphBuilder::vector(uint32_t node) const {
-    return reinterpret_cast<const float *>(
-        impl_->graph.getDataByInternalId(impl_->internal_of[node]));
+    if (impl_->bytes != nullptr)
+        return rows_.vector(node);
+    return static_cast<const float *>(point(node));
 }
 
 } // namespace ann

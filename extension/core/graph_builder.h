@@ -16,19 +16,22 @@ struct GraphOptions {
     uint32_t ef_construction;
     uint32_t slots; // level-0 neighbours per node in the result; at least 2 * m
     bool fill;      // free places go to the nearest neighbours of neighbours
+    bool by_bytes;  // neighbours are found by ByteVectors, where those are fine enough
 };
 
 // The phases run in this order: insert (add_all), lists (collect_lists). Each runs on worker
 // threads and takes `stop`, so that the owner may give up.
 class GraphBuilder {
   public:
-    // `rows` must outlive the builder; its vectors are consumed. Throws std::bad_alloc.
+    // `rows` must outlive the builder; unless by bytes, its vectors are consumed. Throws
+    // std::bad_alloc.
     GraphBuilder(const GraphOptions &options, BuildRows &rows);
     ~GraphBuilder();
 
-    // Bytes a build needs for each entry beside what BuildRows holds, and those of the vector it
-    // takes over from there.
+    // Bytes a build needs for each entry beside what BuildRows holds, and those of the vector: by
+    // bytes what is added to that in BuildRows, else what it takes over from there.
     static size_t bytes_per_entry(const GraphOptions &options);
+    bool by_bytes() const { return options_.by_bytes; }
 
     // One thread's share of adding all entries to the graph.
     void add_all(const std::atomic<bool> &stop);
@@ -53,6 +56,9 @@ class GraphBuilder {
   private:
     struct Impl;
 
+    const void *point(uint32_t node) const;
+    // By bytes, where those are used.
+    float near_distance(uint32_t a, uint32_t b) const;
     void collect_list(uint32_t node);
     void mark_chosen(std::vector<std::pair<float, uint32_t>> &list);
     void add_two_hops(uint32_t node, std::vector<std::pair<float, uint32_t>> &list);

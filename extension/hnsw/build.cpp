@@ -74,6 +74,9 @@ Meta make_meta(Relation index) {
     return meta;
 }
 
+// In fewer dimensions an hnswlib node's links outweigh its vector.
+constexpr uint32 kMinByteDim = 64;
+
 size_t memory_limit() {
     return static_cast<size_t>(maintenance_work_mem) * 1024;
 }
@@ -104,7 +107,18 @@ template <typename Work> void run_threads(BuildState *state, int count, int64 ph
     pg::core([&] { state->threads->join(); });
 }
 
+// Bytes beside the vectors that are held in any case.
+size_t graph_bytes(const ann::GraphOptions &options, uint32 size) {
+    size_t vector = options.by_bytes ? 0 : options.dim * sizeof(float);
+    return size * (ann::GraphBuilder::bytes_per_entry(options) - vector);
+}
+
 void build_graph(BuildState *state) {
+    ann::GraphOptions &options = state->options;
+    options.by_bytes = options.metric != ann::Metric::kL1 && options.dim >= kMinByteDim;
+    options.by_bytes = options.by_bytes &&
+                       state->rows->memory() + graph_bytes(options, state->rows->size()) <=
+                           memory_limit();
     pg::core([&] { state->builder = new ann::GraphBuilder(state->options, *state->rows); });
     pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, state->builder->size());
     int threads = thread_count(state->builder->size());
@@ -122,7 +136,8 @@ void build_graph(BuildState *state) {
 // Encodes the graph on threads and writes it.
 void write_pages(BuildState *state, GraphIndex *graph) {
     uint32 size = state->builder->size();
-    size_t held = size * ann::GraphBuilder::bytes_per_entry(state->options);
+    state->options.by_bytes = state->builder->by_bytes();
+    size_t held = state->rows->memory() + graph_bytes(state->options, size);
     bool keep_rotated = graph->meta.code_bits > 0 &&
                         held + BuildImages::rotated_bytes(*graph, size) <= memory_limit();
     pg::core([&] {
@@ -156,10 +171,8 @@ void flush_rows(BuildState *state) {
 }
 
 bool memory_exhausted(const BuildState *state) {
-    // Vectors move from the rows to the graph and are not held twice.
-    size_t per_entry =
-        ann::GraphBuilder::bytes_per_entry(state->options) - state->options.dim * sizeof(float);
-    return state->rows->memory() + state->rows->size() * per_entry >= memory_limit();
+    return state->rows->memory() + graph_bytes(state->options, state->rows->size()) >=
+           memory_limit();
 }
 
 void collect_row(BuildState *state, const float *vector, ann::Tid tid) {
@@ -220,7 +233,7 @@ IndexBuildResult *hnsw_build(Relation heap, Relation index, IndexInfo *info) {
     ann::ElementLayout layout =
         ann::ElementLayout::make(meta.dim, meta.m, meta.code_bits, kPageCapacity);
     state->options = {state->metric,        meta.dim,     meta.m,
-                      meta.ef_construction, layout.slots, meta.code_bits > 0};
+                      meta.ef_construction, layout.slots, meta.code_bits > 0, false};
     state->row_context =
         AllocSetContextCreate(CurrentMemoryContext, "hnsw build row", ALLOCSET_DEFAULT_SIZES);
     double heap_tuples = 0;

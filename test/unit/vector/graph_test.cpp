@@ -237,7 +237,7 @@ TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
     BuildRows rows(kDim);
     for (uint32_t i = 0; i < kNodes; i++)
         rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
-    GraphBuilder builder({Metric::kL2, kDim, 16, 100, 32, true}, rows);
+    GraphBuilder builder({Metric::kL2, kDim, 16, 100, 32, true, false}, rows);
     build(builder, GetParam());
     ASSERT_EQ(builder.size(), kNodes);
     TestArena memory;
@@ -267,6 +267,39 @@ TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
     }
     EXPECT_GE(found, 49);
     EXPECT_EQ(live, 50 * 50);
+}
+
+TEST(BuiltGraph, ByBytesFindsAsManyNeighbors) {
+    constexpr uint32_t kDim = 96, kNodes = 2000, kSlots = 32;
+    size_t right[2] = {};
+    for (bool by_bytes : {false, true}) {
+        std::mt19937 random(4);
+        BuildRows rows(kDim);
+        for (uint32_t i = 0; i < kNodes; i++)
+            rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
+        GraphBuilder builder({Metric::kL2, kDim, 16, 100, kSlots, true, by_bytes}, rows);
+        EXPECT_EQ(builder.by_bytes(), by_bytes);
+        build(builder, 1);
+        for (uint32_t node = 0; node < kNodes; node += 20) {
+            std::vector<std::pair<float, uint32_t>> exact;
+            for (uint32_t other = 0; other < kNodes; other++)
+                if (other != node)
+                    exact.emplace_back(builder.distance(node, other), other);
+            std::sort(exact.begin(), exact.end());
+            for (uint32_t i = 0; i < kSlots; i++) {
+                uint32_t neighbor = builder.lists().of(node)[i];
+                if (neighbor == kNoNode)
+                    continue;
+                float distance = builder.lists().distances_of(node)[i];
+                EXPECT_EQ(with_chosen(distance, false),
+                          with_chosen(builder.distance(node, neighbor), false));
+                for (uint32_t k = 0; k < 10; k++)
+                    right[by_bytes] += exact[k].second == neighbor;
+            }
+        }
+    }
+    EXPECT_GT(right[0], 500u);
+    EXPECT_GT(right[1], right[0] * 95 / 100);
 }
 
 // A search by codes or not, from the graph's entry point.
@@ -375,7 +408,7 @@ class StreamedSearch : public testing::TestWithParam<bool> {
     void SetUp() override {
         for (uint32_t i = 0; i < kNodes; i++)
             rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
-        builder.reset(new GraphBuilder({Metric::kL2, kDim, 16, 100, 32, true}, rows));
+        builder.reset(new GraphBuilder({Metric::kL2, kDim, 16, 100, 32, true, false}, rows));
         build(*builder, 1);
     }
 };
