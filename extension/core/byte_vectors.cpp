@@ -24,8 +24,8 @@ uint32_t sample_size(const BuildRows &rows) {
 
 // Evenly from all.
 const float *sample(const BuildRows &rows, uint32_t i) {
-    return rows.vector(static_cast<uint32_t>(static_cast<uint64_t>(i) * rows.size() /
-                                             sample_size(rows)));
+    return rows.vector(
+        static_cast<uint32_t>(static_cast<uint64_t>(i) * rows.size() / sample_size(rows)));
 }
 
 } // namespace
@@ -85,8 +85,8 @@ void ByteVectors::compare_with_sample(const BuildRows &rows) {
         float squared = std::numeric_limits<float>::infinity();
         for (uint32_t i = 0; i < size; i++)
             if (i != own)
-                squared = std::min(squared, kernels().l2_squared(sample(rows, own),
-                                                                 sample(rows, i), dim_));
+                squared = std::min(squared,
+                                   kernels().l2_squared(sample(rows, own), sample(rows, i), dim_));
         nearest.push_back(squared);
     }
     // Some may have a near duplicate, of which nothing hangs.

@@ -127,8 +127,8 @@ struct GraphBuilder::Impl {
 
     // Made small and then enlarged: its constructor leaks when memory is short, resizeIndex() not.
     Impl(const GraphOptions &options, uint32_t size, std::unique_ptr<ByteVectors> byte_vectors)
-        : bytes(std::move(byte_vectors)), space(options.metric, options.dim, bytes.get()), graph(&space, 1, options.m, options.ef_construction),
-          internal_of(size) {
+        : bytes(std::move(byte_vectors)), space(options.metric, options.dim, bytes.get()),
+          graph(&space, 1, options.m, options.ef_construction), internal_of(size) {
         with_bad_alloc([&] { graph.resizeIndex(size); });
     }
 

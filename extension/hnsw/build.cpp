@@ -116,9 +116,9 @@ size_t graph_bytes(const ann::GraphOptions &options, uint32 size) {
 void build_graph(BuildState *state) {
     ann::GraphOptions &options = state->options;
     options.by_bytes = options.metric != ann::Metric::kL1 && options.dim >= kMinByteDim;
-    options.by_bytes = options.by_bytes &&
-                       state->rows->memory() + graph_bytes(options, state->rows->size()) <=
-                           memory_limit();
+    options.by_bytes =
+        options.by_bytes &&
+        state->rows->memory() + graph_bytes(options, state->rows->size()) <= memory_limit();
     pg::core([&] { state->builder = new ann::GraphBuilder(state->options, *state->rows); });
     pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_TOTAL, state->builder->size());
     int threads = thread_count(state->builder->size());
@@ -232,8 +232,8 @@ IndexBuildResult *hnsw_build(Relation heap, Relation index, IndexInfo *info) {
     state->metric = static_cast<ann::Metric>(meta.metric);
     ann::ElementLayout layout =
         ann::ElementLayout::make(meta.dim, meta.m, meta.code_bits, kPageCapacity);
-    state->options = {state->metric,        meta.dim,     meta.m,
-                      meta.ef_construction, layout.slots, meta.code_bits > 0, false};
+    state->options = {state->metric, meta.dim,           meta.m, meta.ef_construction,
+                      layout.slots,  meta.code_bits > 0, false};
     state->row_context =
         AllocSetContextCreate(CurrentMemoryContext, "hnsw build row", ALLOCSET_DEFAULT_SIZES);
     double heap_tuples = 0;

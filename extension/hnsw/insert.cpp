@@ -136,8 +136,8 @@ void meet_neighbors(Insertion *insertion) {
             continue;
         neighbors.edges = insertion->arena.array<NewEdges>(neighbors.filled);
         for (uint32 i = 0; i < neighbors.filled; i++)
-            meet_neighbor(graph, neighbors.list[i].link, level, element,
-                          neighbors.list[i].distance, &neighbors.edges[i]);
+            meet_neighbor(graph, neighbors.list[i].link, level, element, neighbors.list[i].distance,
+                          &neighbors.edges[i]);
     }
 }
 

@@ -287,8 +287,8 @@ void meet_neighbor(GraphIndex *graph, ann::Link neighbor, int level, const NewEl
     *out = {};
     out->placement.place = kNowhere;
     OpenElement open;
-    if (!open_element(graph, neighbor, BUFFER_LOCK_SHARE,
-                      level == 0 ? Parts::kAll : Parts::kVector, &open))
+    if (!open_element(graph, neighbor, BUFFER_LOCK_SHARE, level == 0 ? Parts::kAll : Parts::kVector,
+                      &open))
         return;
     float *vector = open.image.vector(l);
     Rotated rotated(graph, vector);

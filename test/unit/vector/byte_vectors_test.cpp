@@ -1,4 +1,5 @@
-// Vectors as bytes: distances near the exact ones, every kernel the same, and when floats are needed.
+// Vectors as bytes: distances near the exact ones, every kernel the same, and when floats are
+// needed.
 #include <gtest/gtest.h>
 
 #include <random>
