@@ -157,18 +157,6 @@ void describe(Connection *connection, const ClusterNode *node) {
     pfree(user);
 }
 
-// A connection that nobody uses has nothing to read, unless the worker has closed it.
-bool was_closed_by_worker(Connection *connection) {
-    pollfd descriptor = {PQsocket(connection->watched.pg), POLLIN, 0};
-    while (poll(&descriptor, 1, 0) > 0) {
-        if (!PQconsumeInput(connection->watched.pg))
-            return true;
-        if (PQisBusy(connection->watched.pg))
-            return true;
-    }
-    return PQstatus(connection->watched.pg) != CONNECTION_OK;
-}
-
 void close_socket(Connection *connection) {
     if (connection->watched.pg != nullptr) {
         unwatch(&connection->watched);
@@ -234,6 +222,17 @@ bool may_go_on(const Connection *connection) {
 }
 
 } // namespace
+
+bool was_closed_by_worker(Connection *connection) {
+    pollfd descriptor = {PQsocket(connection->watched.pg), POLLIN, 0};
+    while (poll(&descriptor, 1, 0) > 0) {
+        if (!PQconsumeInput(connection->watched.pg))
+            return true;
+        if (PQisBusy(connection->watched.pg))
+            return true;
+    }
+    return PQstatus(connection->watched.pg) != CONNECTION_OK;
+}
 
 Connection *connection_to(int32 node_id, Failure *failure) {
     Oid user_id = GetUserId();

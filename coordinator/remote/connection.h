@@ -147,6 +147,8 @@ extern bool may_reconnect; // false while a transaction ends
 // `failure` filled.
 Connection *connection_to(int32 node_id, Failure *failure);
 bool start_connection(Connection *connection, Failure *failure);
+// A quiet connection has nothing to read, unless the worker has closed it.
+bool was_closed_by_worker(Connection *connection);
 // Closes the socket; what is queued fails with `failure`.
 void close_connection(Connection *connection, const Failure &failure);
 // The connection broke, or the remote end sent nonsense (`text`).

@@ -145,6 +145,9 @@ void check_participants() {
     for_each_used([](Connection *connection) {
         if (!wrote(connection))
             return;
+        // Found only after COMMIT has been sent, that would be an unknown outcome.
+        if (connection->phase == Phase::kReady && was_closed_by_worker(connection))
+            close_connection(connection, Failure{});
         if (connection->phase != Phase::kReady || connection->lost || connection->depth == 0)
             ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
                             errmsg("the connection to node \"%s\" was lost", connection->node_name),
@@ -371,7 +374,10 @@ void send_rollbacks() {
 
 void finish_abort() {
     TimestampTz deadline = after(Min(kCancel_ms, node_timeout_ms));
-    cancel_requests(0, deadline); // a PREPARE may wait for a lock
+    bool preparing = false; // which may wait for a lock; other control is quick
+    for_each_used(
+        [&](Connection *connection) { preparing |= connection->vote == Vote::kPreparing; });
+    cancel_requests(preparing ? 0 : 1, deadline);
     send_rollbacks();
     auto started = [](Connection *connection) { return connection->phase == Phase::kReady; };
     if (!wait_for_quiet(started, Max(deadline, after(200)), Interrupts::kIgnore)) {

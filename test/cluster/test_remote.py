@@ -1,5 +1,8 @@
 """coordinator/remote: connections, requests, settings, errors, cancel."""
 
+import os
+import signal
+import threading
 import time
 
 import psycopg
@@ -261,6 +264,8 @@ def test_a_restarted_worker_is_no_error(make_cluster):
             assert session.execute("select remote(1, 'select 5', 'read')").fetchone()[0] == "5"
         db.workers[0].server.restart()
         session.execute("select remote(1, 'insert into public.t values (1)', 'write')")
+        db.workers[0].server.restart()
+        session.execute("select remote(1, 'vacuum public.t', 'no_transaction')")  # could not be sent twice
         session.execute("begin; select remote(1, 'insert into public.t values (2)', 'write')")
         db.workers[0].server.restart()
         with pytest.raises(psycopg.errors.ConnectionFailure):
@@ -269,12 +274,34 @@ def test_a_restarted_worker_is_no_error(make_cluster):
         assert session.execute("select remote(1, 'select count(*) from public.t')").fetchone()[0] == "1"
 
 
+def test_a_session_that_ends_as_it_is_used(db):
+    """The worker's session is told to end before it gets the statement, and ends after."""
+    with db.connect() as session:
+        session.execute("select remote(1, 'select 1')")
+        name = f"panvel% {session.info.backend_pid}"
+        pid = db.workers[0].value("select pid from pg_stat_activity where application_name like %s", [name])
+        os.kill(pid, signal.SIGSTOP)
+        os.kill(pid, signal.SIGTERM)
+        insert = "select remote(1, 'insert into public.t values (1)', 'write')"
+        writer = threading.Thread(target=session.execute, args=[insert])
+        writer.start()
+        wait_until(lambda: db.value("select count(*) from panvel.activity where state = 'active'") == 1)
+        os.kill(pid, signal.SIGCONT)
+        writer.join(30)
+        assert not writer.is_alive()
+    assert db.workers[0].value("select count(*) from t") == 1
+
+
 def test_a_write_that_was_lost_fails_the_commit(make_cluster):
     db = prepare(make_cluster(workers=2))
     with db.connect() as session:
         session.execute("begin; select remote_all('{1,2}', 'insert into public.t values (2)', 'write')")
         db.workers[0].server.restart()
         with pytest.raises(psycopg.errors.ConnectionFailure):
+            session.execute("commit")
+        session.execute("begin; select remote(1, 'insert into public.t values (2)', 'write')")
+        db.workers[0].server.restart()
+        with pytest.raises(psycopg.errors.ConnectionFailure):  # and not 08007
             session.execute("commit")
         assert session.execute("select remote(1, 'select count(*) from public.t')").fetchone()[0] == "0"
         assert session.execute("select remote(2, 'select count(*) from public.t')").fetchone()[0] == "0"
