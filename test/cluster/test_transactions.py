@@ -7,6 +7,7 @@ import threading
 import psycopg
 import pytest
 from panvel_test import Cluster, wait_until
+from panvel_test.distributed import wait_until_stopped
 from panvel_test.remote import prepare
 
 PREPARED = "select count(*) from pg_prepared_xacts where database = current_database()"
@@ -229,6 +230,24 @@ def test_procedures_commit_in_the_middle(db):
         session.execute("call fill()")
     assert keys(db) == [[1, 3, 5], [1, 3, 5], []]
     assert is_clean(db)
+
+
+def test_a_cancel_after_the_nodes_commit_comes_too_late(db):
+    """NOTIFY waits, when the node has committed, for the end of another session's NOTIFY."""
+    stop = "set panvel.crash_point = 'after_local_commit:stop'"
+    holder = Background(db, stop, "notify x", WRITE_EVERYWHERE)
+    wait_until_stopped(holder.pid)
+    late = Background(db, "notify x", "select remote(1, 'insert into public.t values (8)', 'write')")
+    waits = "select count(*) from pg_locks where pid = %s and not granted"
+    try:
+        wait_until(lambda: db.value(waits, [late.pid]) == 1)
+        assert keys(db)[0] == [8]
+        late.session.cancel()
+    finally:
+        os.kill(holder.pid, signal.SIGCONT)
+    assert holder.end() is None
+    assert late.end() is None
+    assert keys(db) == [[7, 8], [7], [7]]
 
 
 # ---------------------------------------------------------------------- savepoints

@@ -135,6 +135,24 @@ def test_coordinator_and_worker_killed(db):
     assert not present(db, 200)
 
 
+def test_a_transaction_id_that_is_given_again(db):
+    """What a crash left prepared is not taken for a part of a later transaction of its number."""
+    writer = Writer(db, "after_prepare", 210)
+    db.workers[2].server.kill9()
+    db.server.kill9()
+    writer.end()
+    db.server.start()
+    with db.connect() as session, db.connect(autocommit=False) as holder:
+        session.execute("select panvel.recover_transactions()")
+        holder.execute("lock table panvel.commit_record in share update exclusive mode")  # keeps the records
+        for key in range(211, 231):
+            session.execute(f"select remote_all('{{1,2}}', 'insert into public.t values ({key})', 'write')")
+        db.workers[2].server.start()
+        holder.rollback()
+    wait_until_settled(db)
+    assert not present(db, 210)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("point, decided", POINTS)
