@@ -1,5 +1,6 @@
 // Scanning: the rows of the elements that a search finds, in the order of exact distances.
 #include "extension/hnsw/scan_search.h"
+#include "extension/pg/heap_fetch.h"
 
 extern "C" {
 #include "access/relscan.h"
@@ -28,6 +29,24 @@ void copy_rows(ScanState *state, const ann::Tid *tids, uint32 count, ann::Link n
     memcpy(state->rows, tids, sizeof(state->rows));
     state->row_count = count;
     state->chain = next;
+}
+
+// Looks ahead at the first rows of the elements found.
+void prepare_rows(const ScanState *state, Relation table) {
+    constexpr size_t kAhead = 10; // as many as most queries want
+    ItemPointerData rows[kAhead];
+    size_t count = 0;
+    for (const ann::Candidate &candidate : state->search->layer->results) {
+        OpenElement element;
+        if (count == kAhead)
+            break;
+        if (!open_element(state->search->graph, candidate.link, BUFFER_LOCK_SHARE, Parts::kHead,
+                          &element))
+            continue;
+        rows[count++] = to_pointer(element.image.header().tids[0]);
+        close_element(element);
+    }
+    pg::prepare_heap_rows(table, rows, count);
 }
 
 // Copies the rows of an element; false when it is gone.
@@ -195,6 +214,7 @@ bool hnsw_get_tuple(IndexScanDesc scan, ScanDirection direction) {
         check_scan(scan);
         pgstat_count_index_scan(scan->indexRelation);
         first_batch(state->search, scan);
+        prepare_rows(state, scan->heapRelation);
         state->elements_left = state->search->ef;
         state->started = true;
     }
@@ -202,6 +222,7 @@ bool hnsw_get_tuple(IndexScanDesc scan, ScanDirection direction) {
         return false;
     scan->xs_heaptid = to_pointer(state->rows[state->next_row++]);
     check_row_exists(scan, state, scan->xs_heaptid);
+    pg::pin_heap_page(scan);
     set_distance(scan, state);
     scan->xs_recheck = false;
     scan->xs_recheckorderby = false;

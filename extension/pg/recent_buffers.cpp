@@ -11,7 +11,7 @@ namespace pg {
 namespace {
 
 constexpr uint32 kMaxPlaces = 1 << 18; // 1 MB of buffer numbers
-constexpr uint32 kUsageInterval = 16;
+constexpr uint32 kUsageInterval = 32;
 
 // Direct-mapped, by relation and block; allocated at first use, for as long as the backend lives.
 Buffer *places;
