@@ -4,6 +4,7 @@
 
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/join.h"
+#include "coordinator/planner/lookahead.h"
 #include "coordinator/planner/modify_subquery.h"
 #include "coordinator/planner/scan.h"
 #include "extension/pg/boundary.h"
@@ -118,7 +119,10 @@ void set_join_pathlist(PlannerInfo *root, RelOptInfo *joined, RelOptInfo *outer,
                        JoinType type, JoinPathExtraData *extra) {
     if (next_set_join_pathlist)
         next_set_join_pathlist(root, joined, outer, inner, type, extra);
-    pg::entry([&] { add_join_paths(root, joined, outer, inner, type, extra); });
+    pg::entry([&] {
+        add_join_paths(root, joined, outer, inner, type, extra);
+        add_lookahead_paths(root, joined, outer, inner, type, extra);
+    });
 }
 
 void create_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
@@ -135,6 +139,7 @@ void create_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *
 
 void init_planner() {
     register_scan_methods();
+    register_lookahead_methods();
     next_planner = planner_hook;
     planner_hook = plan_query;
     next_set_rel_pathlist = set_rel_pathlist_hook;

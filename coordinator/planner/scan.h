@@ -39,6 +39,7 @@ struct ScanPlan {
     List *sort_collations;  // Oid List
     List *sort_nulls_first; // integer List
 
+    bool correlated; // expressions have parameters of a plan around it
     // Expressions (custom_exprs).
     List *params;        // of Expr: $1, $2, ...
     PruneKey *prune_key; // may be null

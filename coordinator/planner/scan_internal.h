@@ -31,7 +31,12 @@ void check_row_lock(const Query *query, Index index, Oid relid);
 // Whether the workers apply this restriction.
 bool is_remote_clause(RelOptInfo *rel, RestrictInfo *clause);
 
-// Costs in the planner's units. `nodes` read their shares at the same time.
+// A scan or an aggregation on the nodes whose result one statement a node gives.
+bool has_small_result(const CustomPath *path);
+
+// Costs in the planner's unit (a sequential page read): one exchange of messages with the nodes.
+constexpr Cost kRoundTripCost = 25.0;
+// `nodes` read their shares at the same time.
 int count_read_nodes(const DistributedTable *table);
 Cost remote_read_cost(PlannerInfo *root, RelOptInfo *rel, int nodes);
 Cost transfer_cost(double rows, double width);

@@ -20,9 +20,7 @@ extern "C" {
 namespace panvel {
 namespace {
 
-// Costs in the planner's unit (a sequential page read): one exchange of messages with the nodes,
-// and moving a row or 8 kB to the coordinator.
-constexpr Cost kRoundTripCost = 25.0;
+// Moving a row, or 8 kB, to the coordinator.
 constexpr Cost kRowTransferCost = 0.1;
 constexpr Cost kBlockTransferCost = 2.0;
 
@@ -178,6 +176,12 @@ List *path_sort_keys(const CustomPath *path) {
 
 bool path_pushes_limit(const CustomPath *path) {
     return lsecond(path->custom_private) != nullptr;
+}
+
+bool has_small_result(const CustomPath *path) {
+    if (path->methods == &kScanPathMethods)
+        return path_pushes_limit(path) && path_lock(path)[0] == '\0';
+    return path->path.rows <= 100 && strcmp(path->methods->CustomName, "Panvel Aggregate") == 0;
 }
 
 const char *path_lock(const CustomPath *path) {

@@ -4,6 +4,7 @@
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/source.h"
 #include "extension/pg/boundary.h"
+#include "extension/pg/compat.h"
 
 extern "C" {
 #include "access/sysattr.h"
@@ -243,6 +244,18 @@ class Builder {
     StringInfoData order_by_ = {};
 };
 
+bool executor_param_walker(Node *node, void *context) {
+    if (node == nullptr)
+        return false;
+    if (IsA(node, Param))
+        return castNode(Param, node)->paramkind == PARAM_EXEC;
+    return expression_tree_walker(node, pg::walker(executor_param_walker), context);
+}
+
+bool has_executor_param(Node *node) {
+    return executor_param_walker(node, nullptr);
+}
+
 Integer *make_integer(int value) {
     return makeInteger(value);
 }
@@ -257,7 +270,7 @@ Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 
 // custom_private: (select list, columns, where, order by, push limit, sources, sort columns,
 // operators, collations, nulls first, prune is array, prune hash function, group by, small result,
-// relid, join, description, lock).
+// relid, join, description, lock, correlated).
 // custom_exprs: (params, prune value, limit count, limit offset), each a List.
 void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto text = [](const char *value) { return makeString(pstrdup(value)); };
@@ -281,6 +294,9 @@ void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto optional = [](void *expr) { return expr ? list_make1(expr) : NIL; };
     scan->custom_exprs = list_make4(plan->params, optional(key ? key->value : nullptr),
                                     optional(plan->limit_count), optional(plan->limit_offset));
+    scan->custom_private =
+        lappend(scan->custom_private,
+                make_integer(has_executor_param(reinterpret_cast<Node *>(scan->custom_exprs))));
 }
 
 ScanPlan *load_scan_plan(const CustomScan *scan) {
@@ -314,6 +330,7 @@ ScanPlan *load_scan_plan(const CustomScan *scan) {
     plan->join = list(items, 15);
     plan->description = text(16);
     plan->lock = text(17);
+    plan->correlated = intVal(list_nth(items, 18)) != 0;
     plan->limit_count = first(2);
     plan->limit_offset = first(3);
     return plan;

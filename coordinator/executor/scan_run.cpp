@@ -1,0 +1,270 @@
+// Executions of a distributed scan: one query to every node that holds shards of interest, all at
+// the same time.
+#include "coordinator/executor/scan_state.h"
+
+extern "C" {
+#include "common/int.h"
+#include "executor/executor.h"
+#include "utils/memutils.h"
+}
+
+namespace panvel {
+namespace {
+
+// A result of at most this many rows is fetched by one statement, without a cursor.
+constexpr int64 kMaxBoundedRows = 10000;
+// Rows per FETCH: as many as come to about this many bytes.
+constexpr double kBatchBytes = 1 << 20;
+constexpr int kMinBatchRows = 50;
+constexpr int kMaxBatchRows = 10000;
+
+// ------------------------------------------------------------------------- statements
+
+// The SELECT of a join for one shard.
+void append_join(StringInfo sql, DistributedScanState *state, const Shard *shard) {
+    ListCell *cell;
+    foreach (cell, state->plan->join)
+        appendStringInfo(sql, "%s%s", foreach_current_index(cell) > 0 ? shard->schema : "",
+                         strVal(lfirst(cell)));
+}
+
+// "(SELECT columns FROM shard UNION ALL ...) t", or the shard's table itself when it is one.
+void append_source(StringInfo sql, DistributedScanState *state, Bitmapset *shards) {
+    const DistributedTable *table = state->table;
+    int shard = -1;
+    if (state->plan->join == NIL && bms_membership(shards) == BMS_SINGLETON) {
+        shard = bms_singleton_member(shards);
+        appendStringInfo(sql, "%s t", shard_relation_name(table, &table->shards[shard]));
+        return;
+    }
+    const char *separator = "(";
+    while ((shard = bms_next_member(shards, shard)) >= 0) {
+        appendStringInfoString(sql, separator);
+        if (state->plan->join != NIL)
+            append_join(sql, state, &table->shards[shard]);
+        else
+            appendStringInfo(sql, "SELECT %s FROM %s", state->plan->columns,
+                             shard_relation_name(table, &table->shards[shard]));
+        separator = " UNION ALL ";
+    }
+    appendStringInfoString(sql, ") t");
+}
+
+} // namespace
+
+char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit) {
+    const ScanPlan *plan = state->plan;
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfo(&sql, "SELECT %s FROM ", plan->select_list);
+    append_source(&sql, state, shards);
+    if (plan->where[0] != '\0')
+        appendStringInfo(&sql, " WHERE %s", plan->where);
+    if (plan->group_by[0] != '\0')
+        appendStringInfo(&sql, " GROUP BY %s", plan->group_by);
+    if (plan->order_by[0] != '\0')
+        appendStringInfo(&sql, " ORDER BY %s", plan->order_by);
+    if (limit >= 0)
+        appendStringInfo(&sql, " LIMIT " INT64_FORMAT, limit);
+    if (plan->lock[0] != '\0')
+        appendStringInfo(&sql, " %s", plan->lock);
+    return sql.data;
+}
+
+// LIMIT + OFFSET, or -1 for no limit. What is wrong with them the Limit node above reports.
+int64 evaluate_limit(DistributedScanState *state, ExprContext *context) {
+    if (state->limit_count == nullptr)
+        return -1;
+    bool isnull;
+    int64 count = DatumGetInt64(ExecEvalExpr(state->limit_count, context, &isnull));
+    if (isnull || count < 0)
+        return -1;
+    int64 offset = 0;
+    if (state->limit_offset != nullptr) {
+        offset = DatumGetInt64(ExecEvalExpr(state->limit_offset, context, &isnull));
+        if (isnull || offset < 0)
+            offset = 0;
+    }
+    int64 sum;
+    return pg_add_s64_overflow(count, offset, &sum) ? -1 : sum;
+}
+
+// Rows of a UNION cannot be locked, and are locked where they are written: then one group a shard.
+List *group_by_node(DistributedScanState *state, Bitmapset *shards) {
+    List *groups = NIL;
+    int shard = -1;
+    while ((shard = bms_next_member(shards, shard)) >= 0) {
+        const Shard *read = &state->table->shards[shard];
+        int32 node_id = locks_rows(state) ? write_node(read) : read_node(read);
+        NodeShards *group = nullptr;
+        ListCell *cell;
+        foreach (cell, locks_rows(state) ? NIL : groups)
+            if (static_cast<NodeShards *>(lfirst(cell))->node_id == node_id)
+                group = static_cast<NodeShards *>(lfirst(cell));
+        if (group == nullptr) {
+            group = static_cast<NodeShards *>(palloc(sizeof(NodeShards)));
+            *group = {node_id, nullptr};
+            groups = lappend(groups, group);
+        }
+        group->shards = bms_add_member(group->shards, shard);
+    }
+    return groups;
+}
+
+namespace {
+
+// ------------------------------------------------------------------------- start and end
+
+bool is_bounded(const DistributedScanState *state, int64 limit) {
+    return state->plan->small_result || (limit >= 0 && limit <= kMaxBoundedRows);
+}
+
+int batch_rows(DistributedScanState *state) {
+    double width = std::max(16, state->css.ss.ps.plan->plan_width);
+    return static_cast<int>(
+        std::clamp(kBatchBytes / width, double{kMinBatchRows}, double{kMaxBatchRows}));
+}
+
+void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
+                 const NodeShards *group, int64 limit) {
+    NodeRows *rows = &stream->rows;
+    rows->node_id = group->node_id;
+    rows->sql = scan_statement(state, group->shards, limit);
+    int only;
+    if (bms_get_singleton_member(group->shards, &only))
+        rows->shard_id = state->table->shards[only].shard_id;
+    rows->params = run->params;
+    rows->decoder = state->decoder;
+    rows->locks = locks_rows(state);
+    rows->bounded = is_bounded(state, limit);
+    rows->batch_rows = batch_rows(state);
+    rows->context = run->context;
+    rows->row_context = AllocSetContextCreate(run->context, "panvel row", ALLOCSET_SMALL_SIZES);
+    int columns = std::max(1, state->remote_columns);
+    stream->values = static_cast<Datum *>(palloc0(sizeof(Datum) * columns));
+    stream->isnull = static_cast<bool *>(palloc0(sizeof(bool) * columns));
+    report_statement(state, group->node_id, group->shards, rows->sql);
+}
+
+// A LIMIT without an order is taken from one shard after the other, so that no shard locks rows
+// that are not returned.
+bool locks_in_turn(const DistributedScanState *state, int64 limit) {
+    return locks_rows(state) && limit >= 0 && state->sort_key_count == 0;
+}
+
+// Everything that an execution depends on; nothing is sent.
+ScanRun *evaluate_run(DistributedScanState *state) {
+    ExprContext *context = state->css.ss.ps.ps_ExprContext;
+    MemoryContext memory =
+        AllocSetContextCreate(state->context, "panvel run", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(memory);
+    auto *run = palloc0_object(ScanRun);
+    run->context = memory;
+    run->last_stream = -1;
+    run->shards = evaluate_prune(state->prune, state->table, context);
+    if (!bms_is_empty(run->shards))
+        run->params = evaluate_params(state->params, context);
+    run->limit = evaluate_limit(state, context);
+    MemoryContextSwitchTo(old);
+    return run;
+}
+
+void send_run(DistributedScanState *state, ScanRun *run) {
+    MemoryContext old = MemoryContextSwitchTo(run->context);
+    List *groups = group_by_node(state, run->shards);
+    run->streams = palloc0_array(NodeStream, 1 + list_length(groups));
+    run->in_turn = locks_in_turn(state, run->limit);
+    run->rows_left = run->limit;
+    if (run->in_turn) {
+        run->waiting = groups;
+        groups = NIL;
+    }
+    ListCell *cell;
+    foreach (cell, groups)
+        start_stream(state, run, static_cast<NodeShards *>(lfirst(cell)), run->limit);
+    MemoryContextSwitchTo(old);
+}
+
+bool same_params(const RemoteParams *a, const RemoteParams *b) {
+    if (a == nullptr || b == nullptr)
+        return a == b;
+    for (int i = 0; i < a->count; i++) {
+        bool null = a->values[i] == nullptr;
+        if (null != (b->values[i] == nullptr))
+            return false;
+        if (!null && (a->lengths[i] != b->lengths[i] ||
+                      memcmp(a->values[i], b->values[i], a->lengths[i]) != 0))
+            return false;
+    }
+    return true;
+}
+
+// The run that is ahead with the same statements, taken out of the queue with all before it:
+// rescans come in the order in which runs were sent, or not at all. Null: there is none.
+ScanRun *take_ahead(DistributedScanState *state, const ScanRun *wanted) {
+    ListCell *cell;
+    foreach (cell, state->ahead) {
+        auto *run = static_cast<ScanRun *>(lfirst(cell));
+        if (!same_params(run->params, wanted->params) || run->limit != wanted->limit ||
+            !bms_equal(run->shards, wanted->shards))
+            continue;
+        for (int skipped = foreach_current_index(cell); skipped > 0; skipped--) {
+            end_run(state, static_cast<ScanRun *>(linitial(state->ahead)));
+            state->ahead = list_delete_first(state->ahead);
+        }
+        state->ahead = list_delete_first(state->ahead);
+        return run;
+    }
+    return nullptr;
+}
+
+} // namespace
+
+void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *group, int64 limit) {
+    NodeStream *stream = &run->streams[run->stream_count];
+    init_stream(state, run, stream, group, limit);
+    start_node_rows(&stream->rows);
+    run->stream_count++;
+}
+
+ScanRun *start_run(DistributedScanState *state) {
+    ScanRun *run = evaluate_run(state);
+    if (state->ahead != NIL) {
+        ScanRun *sent = take_ahead(state, run);
+        if (sent != nullptr) {
+            MemoryContextDelete(run->context);
+            return sent;
+        }
+    }
+    send_run(state, run);
+    return run;
+}
+
+bool start_run_ahead(DistributedScanState *state) {
+    ScanRun *run = evaluate_run(state);
+    if (!is_bounded(state, run->limit) || locks_rows(state)) {
+        MemoryContextDelete(run->context);
+        return false;
+    }
+    send_run(state, run);
+    MemoryContext old = MemoryContextSwitchTo(state->context);
+    state->ahead = lappend(state->ahead, run);
+    MemoryContextSwitchTo(old);
+    return true;
+}
+
+void drop_runs_ahead(DistributedScanState *state) {
+    while (state->ahead != NIL) {
+        end_run(state, static_cast<ScanRun *>(linitial(state->ahead)));
+        state->ahead = list_delete_first(state->ahead);
+    }
+}
+
+void end_run(DistributedScanState *state, ScanRun *run) {
+    collect_reports(state, run);
+    for (int i = 0; i < run->stream_count; i++)
+        stop_node_rows(&run->streams[i].rows);
+    MemoryContextDelete(run->context);
+}
+
+} // namespace panvel

@@ -1,0 +1,112 @@
+// The state of a distributed scan, shared by the files of its executor.
+#pragma once
+
+#include "coordinator/catalog/metadata.h"
+#include "coordinator/executor/explain.h"
+#include "coordinator/executor/node_rows.h"
+#include "coordinator/executor/prune.h"
+#include "coordinator/planner/scan.h"
+
+extern "C" {
+#include "lib/binaryheap.h"
+#include "utils/sortsupport.h"
+}
+
+namespace panvel {
+
+// One node's rows and, in an ordered scan, its current row.
+struct NodeStream {
+    NodeRows rows;
+    Datum *values;
+    bool *isnull;
+    bool done;
+};
+
+// Shards that one statement reads, and the node that answers for them.
+struct NodeShards {
+    int32 node_id;
+    Bitmapset *shards;
+};
+
+// One execution with certain parameters.
+struct ScanRun {
+    MemoryContext context; // of all of it
+    Bitmapset *shards;
+    RemoteParams *params; // may be null
+    int64 limit;          // -1: none
+    int stream_count;
+    NodeStream *streams;
+
+    bool in_turn;  // one stream after the other, each for what is left of the limit
+    List *waiting; // NodeShards *: not started yet
+    int64 rows_left;
+
+    binaryheap *merge; // indexes into streams, the stream with the first row on top
+    int last_stream;   // whose row was handed out last, to be advanced; -1 none
+};
+
+struct DistributedScanState {
+    CustomScanState css;
+    ScanPlan *plan;
+    const DistributedTable *table;
+
+    ParamEvaluator *params;
+    PruneEvaluator *prune;
+    ExprState *limit_count;
+    ExprState *limit_offset;
+
+    RowDecoder *decoder;
+    int remote_columns;
+
+    ScanRun *run;          // the execution whose rows are handed out; null before the first row
+    List *ahead;           // ScanRun *: sent already, for rescans to come (lookahead.cpp)
+    MemoryContext context; // parent of the runs' contexts
+
+    int sort_key_count;
+    SortSupport sort_keys;
+    int *sort_columns; // index among the remote columns
+
+    List *reports; // of NodeReport *
+    ItemPointerData row_identifier;
+};
+
+inline DistributedScanState *state_of(CustomScanState *node) {
+    return reinterpret_cast<DistributedScanState *>(node);
+}
+
+inline bool locks_rows(const DistributedScanState *state) {
+    return state->plan->lock[0] != '\0';
+}
+
+// Evaluates pruning key, limit and parameters, and sends the statements, unless a run that is ahead
+// has the same ones: then it is that one.
+ScanRun *start_run(DistributedScanState *state);
+
+// Sends one for a rescan to come, with the parameters as they are now. False when its result may be
+// large: then nothing was sent.
+bool start_run_ahead(DistributedScanState *state);
+void drop_runs_ahead(DistributedScanState *state);
+
+void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *group, int64 limit);
+
+// Ends it, read to its end or not, and frees it.
+void end_run(DistributedScanState *state, ScanRun *run);
+
+// List of NodeShards *.
+List *group_by_node(DistributedScanState *state, Bitmapset *shards);
+// `limit` < 0: none.
+char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit);
+int64 evaluate_limit(DistributedScanState *state, ExprContext *context);
+
+// The state of a scan that depends on parameters, among those that are open; null when there is
+// none.
+void register_open_scan(DistributedScanState *state);
+DistributedScanState *find_open_scan(EState *estate, const Plan *plan);
+
+// EXPLAIN
+void report_statement(DistributedScanState *state, int32 node_id, Bitmapset *shards,
+                      const char *sql);
+void collect_reports(DistributedScanState *state, ScanRun *run);
+void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
+
+} // namespace panvel
