@@ -33,8 +33,7 @@ void set_estimates(Oid relid, double rows, int64 pages) {
 namespace {
 
 const char *const kEstimateQuery =
-    "SELECT coalesce(pg_catalog.sum(c.reltuples::pg_catalog.float8), 0), "
-    "coalesce(pg_catalog.sum(c.relpages), 0)::pg_catalog.int8 "
+    "SELECT n.nspname, c.reltuples::pg_catalog.float8, c.relpages "
     "FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid "
     "WHERE n.nspname = ANY ($1::pg_catalog.text[]) AND c.relname = $2::pg_catalog.text "
     "AND c.relkind = 'r' AND c.reltuples >= 0";
@@ -67,7 +66,7 @@ RemoteRequest *ask_for_estimates(const DistributedTable *table, int32 node_id) {
 
 } // namespace
 
-void refresh_estimates(const DistributedTable *table) {
+TableEstimates *refresh_estimates(const DistributedTable *table) {
     List *node_ids = nullptr;
     for (int i = 0; i < table->shard_count; i++)
         node_ids = list_append_unique_int(node_ids, read_node(&table->shards[i]));
@@ -76,20 +75,28 @@ void refresh_estimates(const DistributedTable *table) {
     foreach (cell, node_ids)
         requests = lappend(requests, ask_for_estimates(table, lfirst_int(cell)));
 
-    double rows = 0;
-    int64 pages = 0;
+    auto *estimates = palloc0_object(TableEstimates);
     foreach (cell, requests) {
         auto *request = static_cast<RemoteRequest *>(lfirst(cell));
         PGresult *result = remote_wait(request);
-        if (PQntuples(result) != 1 || PQnfields(result) != 2)
+        if (PQnfields(result) != 3)
             ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                             errmsg("unexpected answer to a query for estimates")));
-        rows += DatumGetFloat8(
-            DirectFunctionCall1(float8in, CStringGetDatum(PQgetvalue(result, 0, 0))));
-        pages += pg_strtoint64(PQgetvalue(result, 0, 1));
+        for (int row = 0; row < PQntuples(result); row++) {
+            auto *shard = palloc_object(ShardEstimate);
+            shard->schema = pstrdup(PQgetvalue(result, row, 0));
+            shard->node_id = remote_node(request);
+            shard->rows = DatumGetFloat8(
+                DirectFunctionCall1(float8in, CStringGetDatum(PQgetvalue(result, row, 1))));
+            shard->pages = static_cast<double>(pg_strtoint64(PQgetvalue(result, row, 2)));
+            estimates->shards = lappend(estimates->shards, shard);
+            estimates->rows += shard->rows;
+            estimates->pages += static_cast<int64>(shard->pages);
+        }
         remote_release(request);
     }
-    set_estimates(table->relid, rows, pages);
+    set_estimates(table->relid, estimates->rows, estimates->pages);
+    return estimates;
 }
 
 } // namespace panvel

@@ -9,9 +9,11 @@
 
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/catalog/sample.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
+#include "access/htup_details.h"
 #include "access/multixact.h"
 #include "access/tableam.h"
 #include "catalog/storage.h"
@@ -50,12 +52,19 @@ const TupleTableSlotOps *slot_callbacks(Relation) {
 
 // ---- scans
 
+// ANALYZE finds one block with the rows that were fetched from the shards (catalog/sample.h).
+struct ShellScan {
+    TableScanDescData base; // first
+    int row;
+};
+
 TableScanDesc scan_begin(Relation relation, Snapshot snapshot, int, ScanKeyData *,
                          ParallelTableScanDesc, uint32 flags) {
-    // ANALYZE of a whole database comes by; it asks for no block, as the size is zero.
+    // ANALYZE of a whole database comes by; without a sample the size is zero, and it asks for no
+    // block.
     if ((flags & SO_TYPE_ANALYZE) == 0)
         refuse(relation, "scan");
-    auto *scan = static_cast<TableScanDesc>(palloc0(sizeof(TableScanDescData)));
+    auto *scan = static_cast<TableScanDesc>(palloc0(sizeof(ShellScan)));
     scan->rs_rd = relation;
     scan->rs_snapshot = snapshot;
     scan->rs_flags = flags;
@@ -89,12 +98,25 @@ void parallelscan_reinitialize(Relation relation, ParallelTableScanDesc) {
 }
 
 bool scan_analyze_next_block(TableScanDesc scan, BlockNumber, BufferAccessStrategy) {
-    refuse(scan->rs_rd, "sample");
+    if (offered_sample(RelationGetRelid(scan->rs_rd)) == nullptr)
+        refuse(scan->rs_rd, "sample");
+    reinterpret_cast<ShellScan *>(scan)->row = 0;
+    return true;
 }
 
-bool scan_analyze_next_tuple(TableScanDesc scan, TransactionId, double *, double *,
-                             TupleTableSlot *) {
-    refuse(scan->rs_rd, "sample");
+bool scan_analyze_next_tuple(TableScanDesc scan, TransactionId, double *liverows, double *,
+                             TupleTableSlot *slot) {
+    const TableSample *sample = offered_sample(RelationGetRelid(scan->rs_rd));
+    int *row = &reinterpret_cast<ShellScan *>(scan)->row;
+    ExecClearTuple(slot);
+    // Of one block of one, ANALYZE takes the live rows for those of the table.
+    *liverows = sample->total_rows;
+    if (*row == sample->count)
+        return false;
+    heap_deform_tuple(sample->rows[(*row)++], RelationGetDescr(scan->rs_rd), slot->tts_values,
+                      slot->tts_isnull);
+    ExecStoreVirtualTuple(slot);
+    return true;
 }
 
 bool scan_sample_next_block(TableScanDesc scan, SampleScanState *) {
@@ -215,8 +237,8 @@ void index_validate_scan(Relation relation, Relation, IndexInfo *, Snapshot, Val
     refuse(relation, "build an index concurrently on");
 }
 
-uint64 relation_size(Relation, ForkNumber) {
-    return 0;
+uint64 relation_size(Relation relation, ForkNumber) {
+    return offered_sample(RelationGetRelid(relation)) != nullptr ? BLCKSZ : 0;
 }
 
 bool relation_needs_toast_table(Relation) {

@@ -48,7 +48,9 @@ void reindex_shards(const DistributedTable *table, const ReindexStmt *statement)
 // ---- maintenance.cpp
 
 void truncate_shards(List *tables); // DistributedTable *
-void vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level);
+// Returns the samples (List of TableSample *) for the statistics of the shells where the statement
+// is to ANALYZE; else NIL.
+List *vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level);
 
 // Sends GRANTs that make the rights on the shards those of the shell. `former_roles`: who had
 // any before, as List of char *.

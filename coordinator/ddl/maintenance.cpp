@@ -1,6 +1,6 @@
 // TRUNCATE, VACUUM, ANALYZE and GRANT on the shards of a table.
 #include "coordinator/catalog/catalog.h"
-#include "coordinator/catalog/estimates.h"
+#include "coordinator/catalog/sample.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
 #include "coordinator/ddl/shard_ddl.h"
@@ -130,7 +130,7 @@ char *vacuum_command(const VacuumStmt *statement, const VacuumRelation *relation
 
 } // namespace
 
-void vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level) {
+List *vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level) {
     // VACUUM commits as it goes; ANALYZE can be part of the user's transaction.
     Effect effect = Effect::kNoTransaction;
     if (statement->is_vacuumcmd)
@@ -161,10 +161,22 @@ void vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_lev
         tables = lappend(tables, const_cast<DistributedTable *>(table));
     }
     batch_finish(&batch);
+    List *samples = NIL;
     if (!wants_analyze(statement))
-        return;
-    foreach (cell, tables)
-        refresh_estimates(static_cast<const DistributedTable *>(lfirst(cell)));
+        return samples;
+    foreach (cell, tables) {
+        auto *table = static_cast<const DistributedTable *>(lfirst(cell));
+        TableEstimates *estimates = refresh_estimates(table);
+        // The owner of the database may ANALYZE what it may not read.
+        if (pg_class_aclcheck(table->relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+            samples = lappend(samples, fetch_sample(table, estimates));
+        else
+            ereport(WARNING,
+                    (errmsg("no column statistics for \"%s\": it may not be read by "
+                            "role \"%s\"",
+                            get_rel_name(table->relid), GetUserNameFromId(GetUserId(), false))));
+    }
+    return samples;
 }
 
 // ---------------------------------------------------------------- GRANT and REVOKE

@@ -2,6 +2,7 @@
 // table, and passed on. What changes a distributed table in a way nobody thought of meets the
 // object access hook, which refuses it.
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/sample.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/shard_ddl.h"
@@ -144,6 +145,21 @@ void process_truncate(const Utility *utility) {
     truncate_shards(tables);
 }
 
+// Column statistics of the shells, by PostgreSQL's own ANALYZE over samples of the shards' rows.
+void analyze_shells(const Utility *utility, List *relations, List *samples) {
+    VacuumStmt *analyze = makeNode(VacuumStmt);
+    offer_samples(samples);
+    ListCell *cell;
+    foreach (cell, relations)
+        if (offered_sample(static_cast<VacuumRelation *>(lfirst(cell))->oid) != nullptr)
+            analyze->rels = lappend(analyze->rels, lfirst(cell));
+    PG_TRY();
+    { pass_on_instead(utility, reinterpret_cast<Node *>(analyze)); }
+    PG_FINALLY();
+    { offer_samples(NIL); }
+    PG_END_TRY();
+}
+
 // The distributed ones go to the shards, the others on as before. A VACUUM of the whole database
 // passes shells by.
 void process_vacuum(const Utility *utility) {
@@ -165,7 +181,9 @@ void process_vacuum(const Utility *utility) {
         pass_on(utility);
         return;
     }
-    vacuum_shards(distributed, vacuum, utility->is_top_level());
+    List *samples = vacuum_shards(distributed, vacuum, utility->is_top_level());
+    if (samples != NIL)
+        analyze_shells(utility, distributed, samples);
     if (local == nullptr)
         return;
     auto *rest = static_cast<VacuumStmt *>(copyObjectImpl(vacuum));

@@ -45,8 +45,7 @@ RemoteRel *make_base(PlannerInfo *root, RelOptInfo *rel) {
     remote->relids = remote->visible = rel->relids;
     remote->table = table;
     remote->varno = rel->relid;
-    Cost read = rel->pages * seq_page_cost +
-                rel->tuples * (cpu_tuple_cost + rel->baserestrictcost.per_tuple);
+    Cost read = read_cost(rel);
     if (table->is_reference) {
         remote->read_copy = read;
     } else {

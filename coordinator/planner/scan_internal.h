@@ -36,6 +36,8 @@ bool has_small_result(const CustomPath *path);
 
 // Costs in the planner's unit (a sequential page read): one exchange of messages with the nodes.
 constexpr Cost kRoundTripCost = 25.0;
+// Reading the relation on all nodes together.
+Cost read_cost(const RelOptInfo *rel);
 // `nodes` read their shares at the same time.
 int count_read_nodes(const DistributedTable *table);
 Cost remote_read_cost(PlannerInfo *root, RelOptInfo *rel, int nodes);

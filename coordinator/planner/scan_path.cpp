@@ -4,6 +4,7 @@
 #include "coordinator/planner/source.h"
 
 extern "C" {
+#include "access/sysattr.h"
 #include "nodes/extensible.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -139,6 +140,23 @@ CustomPath *make_path(PlannerInfo *root, RelOptInfo *rel, const DistributedTable
     return path;
 }
 
+// The shards have the shell's indexes. Which of them a worker chooses is its own affair; where a
+// condition is on an index's first column and few rows pass, it will be about one page for each.
+bool has_useful_index(const RelOptInfo *rel) {
+    Bitmapset *columns = nullptr;
+    ListCell *cell;
+    foreach (cell, rel->baserestrictinfo)
+        pull_varattnos(reinterpret_cast<Node *>(lfirst_node(RestrictInfo, cell)->clause),
+                       rel->relid, &columns);
+    foreach (cell, rel->indexlist) {
+        auto *index = static_cast<IndexOptInfo *>(lfirst(cell));
+        if (index->sortopfamily != nullptr && index->indexkeys[0] != 0 &&
+            bms_is_member(index->indexkeys[0] - FirstLowInvalidHeapAttributeNumber, columns))
+            return true;
+    }
+    return false;
+}
+
 } // namespace
 
 int count_read_nodes(const DistributedTable *table) {
@@ -162,8 +180,15 @@ Cost remote_read_cost(PlannerInfo *root, RelOptInfo *rel, int nodes) {
         const RemoteRel *join = remote_rel_of(root, rel);
         return kRoundTripCost + join->read / nodes + join->read_copy;
     }
+    return kRoundTripCost + read_cost(rel) / nodes;
+}
+
+Cost read_cost(const RelOptInfo *rel) {
     Cost per_tuple = cpu_tuple_cost + rel->baserestrictcost.per_tuple;
-    return kRoundTripCost + (rel->pages * seq_page_cost + rel->tuples * per_tuple) / nodes;
+    Cost all = rel->pages * seq_page_cost + rel->tuples * per_tuple;
+    if (!has_useful_index(rel))
+        return all;
+    return std::min(all, rel->rows * (random_page_cost + per_tuple));
 }
 
 Cost transfer_cost(double rows, double width) {
