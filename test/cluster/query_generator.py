@@ -1,6 +1,8 @@
-"""Random SELECTs over {items} and labels (see test_reads.py)."""
+"""Random SELECTs over {items}, {reviews} of the same keys, {categories} (a reference table), and the local
+table labels (see test_reads.py)."""
 
 import random
+import re
 
 
 class QueryGenerator:
@@ -10,7 +12,9 @@ class QueryGenerator:
     def query(self):
         """A query and whether its rows have a complete order."""
         return self.random.choice([self.rows, self.rows, self.nearest, self.nearest, self.grouped,
-                                   self.joined, self.nested, self.lateral, self.set_operation])()
+                                   self.joined, self.nested, self.lateral, self.set_operation,
+                                   self.colocated, self.colocated, self.colocated, self.several,
+                                   self.lateral_join, self.windowed, self.locked])()
 
     # ------------------------------------------------------------------ pieces
     def point(self):
@@ -124,3 +128,145 @@ class QueryGenerator:
         operator = self.random.choice(["union", "union all", "except", "intersect"])
         return (f"select i.id, i.category from {{items}} i{self.where()} {operator} "
                 f"select i.id, i.category from {{items}} i{self.where()} order by 1, 2{self.limit()}", True)
+
+    # ------------------------------------------------------------------ joins that the nodes can do
+    def review_condition(self, alias="r"):
+        choose = self.random
+        return choose.choice([
+            f"{alias}.stars {choose.choice(['<', '>', '=', '<>'])} {choose.randrange(5)}",
+            f"{alias}.stars is {choose.choice(['', 'not '])}null",
+            f"{alias}.n % 2 = {choose.randrange(2)}",
+            f"{alias}.item = {choose.randrange(1000)}",
+            f"{alias}.item in ({choose.randrange(1000)}, {choose.randrange(1000)})",
+            f"{alias}.body like '%{choose.randrange(9)}'",
+        ])
+
+    def category_condition(self, alias="c"):
+        choose = self.random
+        return choose.choice([
+            f"{alias}.weight {choose.choice(['<', '>', '<='])} {choose.randrange(10)}",
+            f"{alias}.parent is {choose.choice(['', 'not '])}null",
+            f"{alias}.name > 'cat{choose.randrange(9)}'",
+        ])
+
+    def join_kind(self, kinds=("join", "join", "left join", "right join", "full join")):
+        return self.random.choice(kinds)
+
+    def join_step(self, known):
+        """Joins one more relation to the aliases `known`; returns its alias and text."""
+        choose = self.random
+        alias = "r" if "r" not in known and choose.random() < 0.6 else "c" if "c" not in known else "p"
+        if alias == "r":
+            on = "r.item = i.id" if choose.random() < 0.9 else "r.stars = i.id % 5"
+            extra = self.review_condition()
+            table = "{reviews} r"
+        else:
+            on = "c.name = i.category" if alias == "c" else f"p.name = {choose.choice(['c.parent', 'i.category'])}"
+            if alias == "p" and "c" not in known:
+                on = "p.name = i.category"
+            extra = self.category_condition(alias)
+            table = "{categories} " + alias
+        kind = self.join_kind()
+        if choose.random() < 0.3 and kind != "full join":
+            on += f" and {extra}"
+        return alias, f" {kind} {table} on {on}"
+
+    def join_tree(self, steps):
+        known, text = ["i"], "{items} i"
+        for _ in range(steps):
+            alias, step = self.join_step(known)
+            if alias in known:
+                break
+            known.append(alias)
+            text += step
+        return known, text
+
+    def join_where(self, known):
+        conditions = []
+        if self.random.random() < 0.6:
+            conditions.append(self.condition("i", 1))
+        if "r" in known and self.random.random() < 0.3:
+            conditions.append(self.review_condition())
+        if "c" in known and self.random.random() < 0.3:
+            conditions.append(self.category_condition())
+        if self.random.random() < 0.2:
+            conditions.append(self.random.choice(["", "not "]) + "exists (select from {reviews} x where x.item = i.id"
+                              + self.random.choice(["", " and " + self.review_condition("x")]) + ")")
+        if self.random.random() < 0.1:
+            conditions.append(f"i.category in (select y.name from {{categories}} y where {self.category_condition('y')})")
+        return " where " + " and ".join(conditions) if conditions else ""
+
+    KEYS = {"i": ["i.id"], "r": ["r.item", "r.n"], "c": ["c.name"], "p": ["p.name"]}
+
+    def colocated(self):
+        known, tree = self.join_tree(self.random.choice([1, 1, 2, 3]))
+        where = self.join_where(known)
+        keys = [key for alias in known for key in self.KEYS[alias]]
+        if self.random.random() < 0.3:
+            what = self.random.choice(["count(*)", "count(i.price)", "max(i.price)", "min(i.id), count(distinct i.category)"])
+            if "r" in known:
+                what += self.random.choice(["", ", sum(r.stars)", ", avg(r.stars)", ", max(r.body)"])
+            group = self.random.choice(["i.category", "i.id % 5", "i.category is null"])
+            return f"select {group}, {what} from {tree}{where} group by 1 order by 1", True
+        more = self.random.sample(["i.price", "i.category", f"i.embedding <-> {self.point()}", "i.tags", "i.embedding"],
+                                  self.random.randrange(3))
+        columns = ", ".join(keys + more)
+        if self.random.random() < 0.5:
+            return f"select {columns} from {tree}{where}", False
+        order = [f"i.embedding {self.random.choice(['<->', '<=>'])} {self.point()}"] if self.random.random() < 0.4 else []
+        return f"select {columns} from {tree}{where} order by {', '.join(order + keys)}{self.limit()}", True
+
+    def several(self):
+        """A join with the same table again, or with one that is not colocated."""
+        other = self.random.choice(["{items} j on j.id = i.id", "{items} j on j.id = i.id % 7",
+                                    "(select item as id, max(stars) as s from {reviews} group by 1) j on j.id = i.id",
+                                    "(select * from {items} order by id limit 30) j on j.id = i.id"])
+        known, tree = self.join_tree(self.random.choice([0, 1]))
+        keys = ["j.id"] + [key for alias in known for key in self.KEYS[alias]]
+        kind = self.join_kind(("join", "left join"))
+        return f"select {', '.join(keys)} from {tree} {kind} {other}{self.join_where(known)}", False
+
+    def lateral_join(self):
+        outer = self.random.choice(["{categories} o", "labels o", "(select * from {items} where id % 40 = 0) o",
+                                    "{reviews} o"])
+        match = {"{categories} o": "i.category = o.name", "labels o": "i.category = o.category",
+                 "{reviews} o": "i.id = o.item"}.get(outer, "i.id > o.id")
+        order = self.random.choice(["i.id", f"i.embedding <-> {self.point()}, i.id"])
+        if "items" in outer:
+            order = self.random.choice([order, "i.embedding <-> o.embedding, i.id"])
+        inner = f"select i.id from {{items}} i where {match} order by {order} limit {self.random.randrange(1, 4)}"
+        kind = self.random.choice(["cross join lateral", "left join lateral"])
+        on = " on true" if "left" in kind else ""
+        key = {"{categories} o": "o.name", "labels o": "o.label", "{reviews} o": "o.item, o.n"}.get(outer, "o.id")
+        return f"select {key}, n.id from {outer} {kind} ({inner}) n{on}", False
+
+    def windowed(self):
+        partition = self.random.choice(["partition by i.category ", "partition by i.id % 3 ", ""])
+        function = self.random.choice(["row_number()", "rank()", "sum(i.id)", "lag(i.id, 2)", "first_value(i.price)"])
+        source = self.random.choice(["{items} i", "{items} i join {reviews} r on r.item = i.id and r.n = 0",
+                                     "{items} i left join {categories} c on c.name = i.category"])
+        return (f"select i.id, {function} over ({partition}order by i.id) as w from {source}{self.where()} "
+                f"order by i.id{self.limit()}", True)
+
+    def locked(self):
+        strength = self.random.choice(["update", "share", "no key update", "key share"])
+        condition = self.condition("i", 2)
+        return f"select i.id, i.price from {{items}} i where {condition} order by i.id for {strength} of i", True
+
+
+VALUE = re.compile(r"(?P<before>(?:[=<>%]|\blimit|\boffset|\bbetween) )(?P<number>\d+)\b"
+                   r"|(?P<point>'\[\d+,\d+,\d+\]')")
+
+
+def with_parameters(sql):
+    """The statement with its numbers and vectors as parameters, and their values as SQL."""
+    values = []
+
+    def replace(match):
+        values.append(match["number"] or match["point"])
+        if match["point"]:
+            return f"${len(values)}::vector"
+        kind = "bigint" if match["before"].strip() in ("limit", "offset") else "int"
+        return f"{match['before']}${len(values)}::{kind}"
+
+    return VALUE.sub(replace, sql), values
