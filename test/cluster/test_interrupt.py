@@ -34,8 +34,8 @@ def active_on_workers(cluster, pattern):
     return [row for worker in cluster.workers for row in worker.query(sql, [pattern])]
 
 
-def cancelled(cluster, sql, pattern):
-    """Runs `sql`, cancels it once it runs on a worker, and returns the session's connection."""
+def cancelled(cluster, sql, pattern, before=lambda: None):
+    """Runs `sql`, calls `before` and cancels it once it runs on a worker; returns the session's connection."""
     connection = cluster.connect()
     ended = {}
 
@@ -50,6 +50,7 @@ def cancelled(cluster, sql, pattern):
     thread = threading.Thread(target=run)
     thread.start()
     wait_until(lambda: active_on_workers(cluster, pattern), 60, "a remote statement")
+    before()
     at = time.monotonic()
     connection.cancel()
     thread.join(60)
@@ -85,8 +86,11 @@ def test_commit(cluster, rows):
     with cluster.connect(autocommit=False) as first:
         first.execute("insert into later values (5)")
         insert = f"begin; insert into later values {rows}; commit"
-        with cancelled(cluster, insert, "^(commit|prepare)") as session:
-            before = [set(worker.query(pids)) for worker in cluster.workers]
+        def note_sessions():
+            before.extend(set(worker.query(pids)) for worker in cluster.workers)
+
+        before = []
+        with cancelled(cluster, insert, "^(commit|prepare)", note_sessions) as session:
             first.rollback()
             assert session.execute("select count(*) from later").fetchone() == (0,)
             session.execute(f"insert into later values {rows}")
