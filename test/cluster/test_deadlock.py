@@ -138,7 +138,7 @@ def test_a_party_that_waits_here_and_on_a_node(db):
     )
     first = Party(db, f"insert into later values ({a})", update(b))
     second = Party(db, "select pg_advisory_xact_lock(1)", update(c))
-    third = Party(db, f"{update(b)}; {update(c)}", insert)
+    third = Party(db, f"{update(b)}; {update(c)}; select count(*) from items", insert)  # is connected to all
     errors, took = run([third, first, second])
     # The second must go before the third looks at its nodes again, and finds itself the victim.
     assert [error and error.sqlstate for error in errors] == ["40P01", None, "40P01"]
