@@ -83,6 +83,14 @@ Placement find_placement(const NeighborCopy &list, float distance, bool keep, Fr
     return placement;
 }
 
+// The link's place in the list, other than `but`.
+int find_in(const ann::NeighborList &list, ann::Link link, uint32 but) {
+    for (uint32 i = 0; i < list.slots; i++)
+        if (i != but && list.links[i] == link)
+            return static_cast<int>(i);
+    return kNowhere;
+}
+
 struct NewLink {
     ann::Link link;
     float distance;
@@ -96,6 +104,7 @@ void put_link(GraphIndex *graph, const ann::NeighborList &list, const NewLink &l
     uint32 place = link.placement.place;
     if (list.blocks > 0)
         put_edge(graph, list, place, edge);
+    PANVEL_ASSERT(place < list.slots && find_in(list, link.link, place) == kNowhere);
     list.links[place] = link.link;
     for (uint32 i = 0; i < list.slots; i++)
         if (link.placement.covers(i))
@@ -124,10 +133,7 @@ bool is_as_expected(const ann::NeighborList &list, const NewLink &link) {
     const Placement &placement = link.placement;
     if (!(list.links[placement.place] == placement.expected))
         return false;
-    if (placement.expected == link.link)
-        return true;
-    return std::none_of(list.links, list.links + list.slots,
-                        [&](ann::Link other) { return other == link.link; });
+    return find_in(list, link.link, placement.place) == kNowhere;
 }
 
 bool store_level0(GraphIndex *graph, ann::Link to, const NewLink &link, const EdgeCode &edge) {

@@ -2,6 +2,10 @@
 
 #include "extension/pg/recent_buffers.h"
 
+extern "C" {
+#include "storage/buf_internals.h"
+}
+
 namespace vec {
 namespace {
 
@@ -66,6 +70,13 @@ Buffer open_piece(GraphIndex *graph, ann::Link link, ann::Link owner, PageKind k
     return buffer;
 }
 
+// For assertions: whether this backend has the page locked so.
+[[maybe_unused]] bool is_locked(Buffer buffer, LWLockMode mode) {
+    return BufferIsLocal(buffer) ||
+           LWLockHeldByMeInMode(BufferDescriptorGetContentLock(GetBufferDescriptor(buffer - 1)),
+                                mode);
+}
+
 // Copies a large element, as far as `parts` says, to graph->gathered.
 void gather(GraphIndex *graph, ann::Link owner, uint8 *head, Parts parts) {
     const ann::ElementLayout &l = graph->layout;
@@ -77,6 +88,7 @@ void gather(GraphIndex *graph, ann::Link owner, uint8 *head, Parts parts) {
         if (piece.offset >= wanted)
             break;
         Buffer buffer = open_piece(graph, pieces[i], owner, piece.kind, BUFFER_LOCK_SHARE);
+        PANVEL_ASSERT(piece.offset + piece.bytes <= l.size);
         const uint8 *slot = slot_at(l, BufferGetPage(buffer), piece.kind, pieces[i].slot);
         memcpy(graph->gathered + piece.offset, slot + sizeof(ann::PieceHeader), piece.bytes);
         UnlockReleaseBuffer(buffer);
@@ -245,6 +257,7 @@ bool can_have_codes(const ann::ElementLayout &layout) {
 
 ann::ElementImage start_change(GraphIndex *graph, const OpenElement &element, ann::Link link,
                                GenericXLogState **state) {
+    PANVEL_ASSERT(is_locked(element.buffer, LW_EXCLUSIVE));
     *state = GenericXLogStart(graph->relation);
     Page page = GenericXLogRegisterBuffer(*state, element.buffer, 0);
     if (element.image.data != element.slot)

@@ -125,6 +125,8 @@ bool load_next_element(ScanState *state) {
         if (state->search->iterative == IterativeScan::kStrictOrder &&
             candidate.distance < state->last_distance)
             continue;
+        PANVEL_ASSERT(state->next_result < 2 ||
+                      candidate.distance >= results[state->next_result - 2].distance);
         if (load_element(state, candidate)) {
             state->last_distance = candidate.distance;
             return true;

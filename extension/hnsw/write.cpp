@@ -44,6 +44,7 @@ void write_pieces(GraphIndex *graph, ann::Link owner, const ann::ElementImage &i
 
 // Fills an empty list with the new element's neighbours and their codes.
 void fill_list(GraphIndex *graph, const ann::NeighborList &list, const LevelNeighbors &neighbors) {
+    PANVEL_ASSERT(neighbors.count <= neighbors.filled && neighbors.filled <= list.slots);
     for (uint32 i = 0; i < neighbors.filled; i++) {
         list.links[i] = neighbors.list[i].link;
         list.distances[i] = ann::with_chosen(neighbors.list[i].distance, i < neighbors.count);
