@@ -7,6 +7,7 @@ extern "C" {
 #include "executor/executor.h"
 #include "nodes/extensible.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 }
@@ -261,6 +262,7 @@ void begin_scan(CustomScanState *node, EState *estate, int) {
     PlanState *parent = &node->ss.ps;
     ScanPlan *plan = state->plan;
     state->table = get_distributed_table(plan->relid);
+    state->table_name = quote_identifier(get_rel_name(plan->relid));
     state->params = make_param_evaluator(plan->params, parent);
     state->prune = make_prune_evaluator(plan->prune_key, parent);
     state->limit_count = ExecInitExpr(reinterpret_cast<Expr *>(plan->limit_count), parent);

@@ -20,12 +20,21 @@ constexpr int kMaxBatchRows = 10000;
 
 // ------------------------------------------------------------------------- statements
 
+// Statements are made for every execution, with a part for each of what may be many shards: nothing
+// is formatted or looked up here.
+void append(StringInfo sql, std::initializer_list<const char *> texts) {
+    for (const char *text : texts)
+        appendStringInfoString(sql, text);
+}
+
 // The SELECT of a join for one shard.
 void append_join(StringInfo sql, DistributedScanState *state, const Shard *shard) {
     ListCell *cell;
-    foreach (cell, state->plan->join)
-        appendStringInfo(sql, "%s%s", foreach_current_index(cell) > 0 ? shard->schema : "",
-                         strVal(lfirst(cell)));
+    foreach (cell, state->plan->join) {
+        if (foreach_current_index(cell) > 0)
+            appendStringInfoString(sql, shard->schema);
+        appendStringInfoString(sql, strVal(lfirst(cell)));
+    }
 }
 
 // "(SELECT columns FROM shard UNION ALL ...) t", or the shard's table itself when it is one.
@@ -34,7 +43,7 @@ void append_source(StringInfo sql, DistributedScanState *state, Bitmapset *shard
     int shard = -1;
     if (state->plan->join == NIL && bms_membership(shards) == BMS_SINGLETON) {
         shard = bms_singleton_member(shards);
-        appendStringInfo(sql, "%s t", shard_relation_name(table, &table->shards[shard]));
+        append(sql, {table->shards[shard].schema, ".", state->table_name, " t"});
         return;
     }
     const char *separator = "(";
@@ -43,8 +52,8 @@ void append_source(StringInfo sql, DistributedScanState *state, Bitmapset *shard
         if (state->plan->join != NIL)
             append_join(sql, state, &table->shards[shard]);
         else
-            appendStringInfo(sql, "SELECT %s FROM %s", state->plan->columns,
-                             shard_relation_name(table, &table->shards[shard]));
+            append(sql, {"SELECT ", state->plan->columns, " FROM ", table->shards[shard].schema,
+                         ".", state->table_name});
         separator = " UNION ALL ";
     }
     appendStringInfoString(sql, ") t");
@@ -56,18 +65,18 @@ char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit
     const ScanPlan *plan = state->plan;
     StringInfoData sql;
     initStringInfo(&sql);
-    appendStringInfo(&sql, "SELECT %s FROM ", plan->select_list);
+    append(&sql, {"SELECT ", plan->select_list, " FROM "});
     append_source(&sql, state, shards);
     if (plan->where[0] != '\0')
-        appendStringInfo(&sql, " WHERE %s", plan->where);
+        append(&sql, {" WHERE ", plan->where});
     if (plan->group_by[0] != '\0')
-        appendStringInfo(&sql, " GROUP BY %s", plan->group_by);
+        append(&sql, {" GROUP BY ", plan->group_by});
     if (plan->order_by[0] != '\0')
-        appendStringInfo(&sql, " ORDER BY %s", plan->order_by);
+        append(&sql, {" ORDER BY ", plan->order_by});
     if (limit >= 0)
         appendStringInfo(&sql, " LIMIT " INT64_FORMAT, limit);
     if (plan->lock[0] != '\0')
-        appendStringInfo(&sql, " %s", plan->lock);
+        append(&sql, {" ", plan->lock});
     return sql.data;
 }
 

@@ -55,6 +55,7 @@ struct DistributedScanState {
     ExprState *limit_count;
     ExprState *limit_offset;
 
+    const char *table_name; // of the shards' tables, quoted as needed
     RowDecoder *decoder;
     int remote_columns;
 
