@@ -246,8 +246,12 @@ bool query_allows_joins(PlannerInfo *root, RelOptInfo *joined) {
 const RemoteRel *remote_rel_of(PlannerInfo *root, RelOptInfo *rel) {
     if (rel->fdwroutine != nullptr)
         return nullptr;
-    if (rel->reloptkind == RELOPT_BASEREL && rel->fdw_private == nullptr)
+    if (rel->reloptkind == RELOPT_BASEREL && rel->fdw_private == nullptr) {
+        // With the relation, which outlives the memory that GEQO tries an order of joins in.
+        MemoryContext old = MemoryContextSwitchTo(root->planner_cxt);
         rel->fdw_private = make_base(root, rel);
+        MemoryContextSwitchTo(old);
+    }
     if (rel->reloptkind != RELOPT_BASEREL && rel->reloptkind != RELOPT_JOINREL)
         return nullptr;
     return static_cast<const RemoteRel *>(rel->fdw_private);

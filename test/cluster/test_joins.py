@@ -52,6 +52,8 @@ PUSHED = [
     "select i.name || c.name, i.e is null from {items} i join {categories} c on c.id = i.category where lower(c.name) > 'c3'",
     "select i.id, r.n from {items} i join {reviews} r on r.item = i.id where i.id in (3, 31, 61)",
     "select 1 from {items} i join {reviews} r on r.item = i.id",
+    "select count(*) from {items} i, {reviews} r, {reviews} s, {categories} c, {sizes} z where r.item = i.id and s.item = r.item "
+    "and c.id = i.category and z.category = c.id",
 ]
 
 # Not joined on the nodes, or not entirely.
@@ -131,6 +133,15 @@ def test_whatever_the_costs_say(joined, sql):
     """With other join methods favoured the planner combines scans and joins differently."""
     with joined.connect() as connection:
         connection.execute("set enable_hashjoin = off; set enable_mergejoin = off; set enable_material = off")
+        distributed, plain = same_rows(connection, sql.replace(" i, r ", " i::text, r::text "))
+        assert distributed == plain
+
+
+@pytest.mark.parametrize("sql", PUSHED + LOCAL)
+def test_genetic_optimizer(joined, sql):
+    """It tries orders of joins in memory that it frees after each."""
+    with joined.connect() as connection:
+        connection.execute("set geqo_threshold = 2; set from_collapse_limit = 20; set join_collapse_limit = 20")
         distributed, plain = same_rows(connection, sql.replace(" i, r ", " i::text, r::text "))
         assert distributed == plain
 

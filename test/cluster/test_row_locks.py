@@ -84,7 +84,7 @@ def test_savepoints_and_lock_timeout(jobs, error_of):
         first.execute("select from jobs where id = 20 for update")
         assert 20 not in free_rows(second)
         first.execute("rollback to s")
-        assert 20 in free_rows(second)
+        wait_until(lambda: 20 in free_rows(second), 60)  # the nodes are told without waiting
         first.execute("select from jobs where id = 21 for update")
         second.execute("set lock_timeout = '50ms'")
         assert error_of(second.execute, "select from jobs where id = 21 for update").sqlstate in ("55P03", "57014")
