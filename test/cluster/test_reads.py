@@ -1,11 +1,12 @@
 """A SELECT on a distributed table gives what it gives on a plain one."""
 
-import random
 from collections import Counter
 
 import psycopg
 import pytest
 from psycopg.types.string import TextLoader
+
+from panvel_test.distributed import chosen_seed
 
 from query_generator import QueryGenerator, with_parameters
 from read_queries import AGGREGATED, ORDERED, PREPARED, UNORDERED
@@ -166,17 +167,13 @@ def by_cursor(connection, sql, step):
 
 @pytest.mark.timeout(1200)
 def test_random_queries(tables):
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    compare_random_queries(tables, seed, RANDOM_QUERIES)
+    compare_random_queries(tables, chosen_seed(), RANDOM_QUERIES)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_random_queries_for_long(tables):
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}")
-    compare_random_queries(tables, seed, 40 * RANDOM_QUERIES)
+    compare_random_queries(tables, chosen_seed(), 40 * RANDOM_QUERIES)
 
 
 def compare_random_queries(tables, seed, count):
@@ -203,7 +200,7 @@ def compare_random_queries(tables, seed, count):
             if distributed == "0A000" and " for " in sql.rsplit("order by", 1)[-1]:
                 refused += 1
                 continue
-            assert distributed == plain, f"seed {seed}, query {number}, {mode}: {sql}"
+            assert distributed == plain, f"PANVEL_SEED={seed}, query {number}, {mode}: {sql}"
     assert refused < count / 20
 
 
