@@ -374,8 +374,7 @@ int32 read_node(const Shard *shard) {
             continue;
         if (count == 1)
             return placement->node_id;
-        char error[kErrorSize];
-        if (!server_is_gone(server_of_node(placement->node_id), error) &&
+        if (!server_is_down(server_of_node(placement->node_id)) &&
             !node_in_doubt(placement->node_id))
             return placement->node_id;
         if (fallback == 0)

@@ -70,11 +70,6 @@ const DistributedTable *lock_against_changes(Oid relid) {
     return find_distributed_table(relid);
 }
 
-bool is_known_to_be_down(int32 node_id) {
-    char error[kErrorSize];
-    return server_is_gone(server_of_node(node_id), error);
-}
-
 // The placement goes; where it was the leader, another one is from now on.
 void delete_placement(const DistributedTable *table, int32 node_id) {
     bool was_leader = write_node(&table->shards[0]) == node_id;
@@ -126,7 +121,7 @@ void copy_reference_tables(int32 node_id) {
 }
 
 void drop_reference_copies(const ClusterNode *node) {
-    bool down = is_known_to_be_down(node->node_id);
+    bool down = server_is_down(server_of_node(node->node_id));
     ListCell *cell;
     foreach (cell, all_reference_tables()) {
         const DistributedTable *table = lock_against_changes(lfirst_oid(cell));

@@ -234,6 +234,11 @@ bool server_is_gone(ServerHandle handle, char *error) {
     return true;
 }
 
+bool server_is_down(ServerHandle handle) {
+    ServerState state;
+    return monitor_runs() && read_server(handle, &state) && state.health.reach == Reach::kDown;
+}
+
 void want_probe(ServerHandle handle) {
     Server *server = acquire(handle);
     if (server == nullptr)

@@ -51,6 +51,9 @@ bool server_is_silent(ServerHandle server, int limit_ms);
 // Down, and trying to connect would cost time. `error` (kErrorSize) gets the reason.
 bool server_is_gone(ServerHandle server, char *error);
 
+// The monitor takes it for down, whether or not trying to connect would cost time.
+bool server_is_down(ServerHandle server);
+
 // Asks the monitor to look at the server now rather than at its next turn.
 void want_probe(ServerHandle server);
 

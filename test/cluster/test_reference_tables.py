@@ -179,3 +179,23 @@ def test_refusals(labels, error_of):
     refused("select panvel.create_reference_table(null)", "22004", "must not be null")
     refused("select panvel.create_distributed_table('d', 'id', colocate_with => 'labels')", "42809", "reference table")
     refused("update labels set label = 'x' where random() < 2", "0A000", "volatile")
+
+
+def test_a_node_that_is_down(make_cluster, error_of):
+    """Reads go to other copies; writes need all nodes, until the lost one is removed."""
+    db = make_cluster(workers=2)
+    db.execute("create table r (id int primary key, n int); insert into r select i, i from generate_series(1, 9) i")
+    db.execute("select panvel.create_reference_table('r')")
+    db.workers[0].server.kill9()
+    wait_until(lambda: db.value("select status from panvel.nodes where name = 'w1'") == "down", 60)
+    for _ in range(4):  # sessions choose by their process id
+        assert db.value("select sum(n) from r") == 45
+    assert error_of(db.execute, "insert into r values (10, 10)").sqlstate.startswith("08")
+    with db.connect() as connection:
+        notices = []
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+        connection.execute("select panvel.remove_node('w1')")
+        assert any("is down and keeps its copy" in notice for notice in notices), notices
+        connection.execute("insert into r values (10, 10)")
+        assert connection.execute("select sum(n) from r").fetchone() == (55,)
+    assert db.query("select node, role from panvel.shards") == [("w2", "leader")]
