@@ -125,9 +125,12 @@ def test_settings_are_sent_again_after_a_rollback(db):
         session.execute("commit")
 
 
-def test_a_setting_the_worker_refuses_fails_the_statement(db, error_of):
+def test_settings_are_sent_again_after_an_error(db, error_of):
+    """The statement's error has undone those that went with it."""
     with db.connect() as session:
+        session.execute("select remote(1, 'select 1')")
         session.execute("set hnsw.ef_search = 77")
+        assert error_of(session.execute, "select remote(1, 'select 1 / 0')").sqlstate == "22012"
         assert session.execute("select remote(1, 'show hnsw.ef_search')").fetchone()[0] == "77"
 
 

@@ -139,6 +139,16 @@ def test_one_node_and_a_local_write_commit_in_two_phases(db, no_recovery):
         assert keys(db) == [[], [1], []]
 
 
+def test_serializable_commits_in_two_phases(db, no_recovery):
+    """The local transaction may still fail after the node's COMMIT."""
+    with db.connect() as session:
+        session.execute("begin isolation level serializable")
+        write(session, [2], 1)
+        session.execute("commit")
+        assert session.execute("select count(*) from panvel.commit_record").fetchone()[0] == 1
+        assert keys(db) == [[], [1], []]
+
+
 def test_an_error_on_one_node_undoes_all(db, error_of):
     with db.connect() as session:
         write(session, [2], 1)
@@ -204,6 +214,9 @@ def test_isolation_and_read_only_are_passed_on(db, error_of):
         assert session.execute(show).fetchone()[0] == "serializable"
         sql = "select remote(1, 'insert into public.t values (2)', 'write')"
         assert error_of(session.execute, sql).sqlstate == "25006"
+        session.execute("rollback; begin isolation level serializable read only deferrable")
+        show = "select remote(1, 'show transaction_deferrable')"
+        assert session.execute(show).fetchone()[0] == "on"
         session.execute("rollback")
 
 
@@ -389,6 +402,17 @@ def test_a_session_without_its_backend_is_ended(db):
                 orphan.execute("select 1")
         session.execute("select remote(1, 'update public.t set id = 2', 'write')")  # its own goes on
     assert keys(db) == [[2], [], []]
+
+
+def test_a_killed_coordinator_leaves_no_statement(mortal):
+    """Its workers notice by themselves, and soon, in the middle of a statement too."""
+    sleeper = Background(mortal, "select remote(1, 'select pg_sleep(100)')")
+    sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"
+    wait_until(lambda: mortal.workers[0].value(sleeping) == 1)
+    os.kill(sleeper.pid, signal.SIGKILL)  # before it can see the postmaster dead, and cancel
+    mortal.server.kill9()
+    sleeper.end()
+    wait_until(lambda: mortal.workers[0].value(sleeping) == 0, 10)
 
 
 def test_a_backend_killed_between_prepare_and_record(mortal):

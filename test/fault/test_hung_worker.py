@@ -154,6 +154,27 @@ def test_a_node_in_doubt_that_hangs_is_said_to_hang(db):
     assert db.query("select count(*), min(v) from items") == [(100, 1)]
 
 
+def test_a_session_that_hangs_at_commit_prepared(db):
+    """Its server answers the monitor. The client has its success in time; recovery does the rest."""
+    with db.connect() as session:
+        pid = session.info.backend_pid
+        session.execute("set panvel.crash_point = 'after_local_commit:stop'")
+        writer = threading.Thread(target=session.execute, args=["update items set v = 1"])
+        writer.start()
+        wait_until_stopped(pid)
+        find = "select pid from pg_stat_activity where application_name like %s"
+        hung = db.workers[0].value(find, [f"panvel % {pid}"])
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            os.kill(pid, signal.SIGCONT)
+            writer.join(20)
+            assert not writer.is_alive()
+            assert db.query("select count(*), min(v) from items") == [(100, 1)]
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        assert session.execute("select count(*) from items").fetchone() == (100,)
+
+
 def test_a_prepare_that_arrives_late_is_undone(db):
     """The server hangs with PREPARE TRANSACTION under way, and prepares when it goes on."""
     prepared = "select count(*) from pg_prepared_xacts"
