@@ -136,9 +136,10 @@ class Writers:
             self.gone[name].update(ids)
 
     def update(self, connection, generator):
+        """One row: two, locked in another order than a delete's, would be a deadlock."""
         name, dim, *_ = generator.choice(self.layouts)
         with self.lock:
-            ids = generator.sample(list(self.present[name]), min(len(self.present[name]), 2))
+            ids = generator.sample(list(self.present[name]), min(len(self.present[name]), 1))
         connection.execute(f"update {name} set embedding = vec(id + 1000000, {dim})"
                            " where id = any(%s)", [ids])
 
