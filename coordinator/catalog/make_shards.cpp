@@ -182,14 +182,14 @@ void make_shell(Oid relid) {
     AlterTableCmd *command = makeNode(AlterTableCmd);
     command->subtype = AT_SetAccessMethod;
     command->name = pstrdup("panvel");
-    allow_shell_creation(true);
+    allow_shell_conversion(true);
     PG_TRY();
     {
         empty_table(relid);
         AlterTableInternal(relid, list_make1(command), false);
     }
     PG_FINALLY();
-    { allow_shell_creation(false); }
+    { allow_shell_conversion(false); }
     PG_END_TRY();
     CommandCounterIncrement();
     clear_freeze_horizon(relid);

@@ -29,7 +29,7 @@ extern "C" {
 namespace panvel {
 namespace {
 
-bool creation_allowed = false;
+bool conversion_allowed = false;
 
 get_relation_info_hook_type next_get_relation_info = nullptr;
 
@@ -62,7 +62,7 @@ TableScanDesc scan_begin(Relation relation, Snapshot snapshot, int, ScanKeyData 
                          ParallelTableScanDesc, uint32 flags) {
     // ANALYZE of a whole database comes by; without a sample the size is zero, and it asks for no
     // block.
-    if ((flags & SO_TYPE_ANALYZE) == 0)
+    if ((flags & SO_TYPE_ANALYZE) == 0 && !conversion_allowed)
         refuse(relation, "scan");
     auto *scan = static_cast<TableScanDesc>(palloc0(sizeof(ShellScan)));
     scan->rs_rd = relation;
@@ -81,8 +81,11 @@ void scan_rescan(TableScanDesc scan, ScanKeyData *, bool, bool, bool, bool) {
     refuse(scan->rs_rd, "scan");
 }
 
-bool scan_getnextslot(TableScanDesc scan, ScanDirection, TupleTableSlot *) {
-    refuse(scan->rs_rd, "scan");
+bool scan_getnextslot(TableScanDesc scan, ScanDirection, TupleTableSlot *slot) {
+    if (!conversion_allowed)
+        refuse(scan->rs_rd, "scan");
+    ExecClearTuple(slot);
+    return false;
 }
 
 Size parallelscan_estimate(Relation relation) {
@@ -203,7 +206,7 @@ TM_Result tuple_lock(Relation relation, ItemPointer, Snapshot, TupleTableSlot *,
 
 void relation_set_new_filenode(Relation relation, const RelFileNode *file, char persistence,
                                TransactionId *freeze_xid, MultiXactId *min_multi) {
-    if (!creation_allowed && find_distributed_table(RelationGetRelid(relation)) == nullptr)
+    if (!conversion_allowed && find_distributed_table(RelationGetRelid(relation)) == nullptr)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("access method \"panvel\" cannot be chosen for relation \"%s\"",
                                RelationGetRelationName(relation)),
@@ -337,12 +340,12 @@ const TableAmRoutine shell_routine = make_routine();
 
 } // namespace
 
-void allow_shell_creation(bool allow) {
-    creation_allowed = allow;
+void allow_shell_conversion(bool allow) {
+    conversion_allowed = allow;
 }
 
-bool shell_creation_allowed() {
-    return creation_allowed;
+bool shell_conversion_allowed() {
+    return conversion_allowed;
 }
 
 void init_shell() {

@@ -5,10 +5,11 @@
 
 namespace panvel {
 
-// Whether storage of this access method may be created for a relation that is not distributed
-// yet: create_distributed_table() alone makes shells, and resets this also on an error.
-void allow_shell_creation(bool allow);
-bool shell_creation_allowed();
+// Whether a table is being turned into a shell, or back: storage of this access method may be
+// created for a relation that is not distributed yet, and a shell be scanned, which finds nothing.
+// create_distributed_table() and undistribute_table() alone do so, and reset this also on an error.
+void allow_shell_conversion(bool allow);
+bool shell_conversion_allowed();
 
 void init_shell(); // hooks; from _PG_init
 

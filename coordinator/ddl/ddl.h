@@ -66,6 +66,10 @@ void note_drop(Oid class_id, Oid object_id, int sub_id);
 void flush_drops();
 void init_drops();
 
+// Drops the table's shards and its metadata, and with a group's last table the group's: the table
+// itself stays and is an ordinary one from now on.
+void forget_table(const DistributedTable *table);
+
 // ---- helpers
 
 // Names of the table's (or an index's) counterparts on one node, comma separated; null when the

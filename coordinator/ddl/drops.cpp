@@ -208,6 +208,13 @@ void flush_drops() {
     batch_finish(&batch);
 }
 
+void forget_table(const DistributedTable *table) {
+    note(DropKind::kTable, table, get_rel_name(table->relid));
+    flush_drops();
+    invalidate_table(table->relid);
+    CommandCounterIncrement();
+}
+
 void init_drops() {
     RegisterXactCallback(transaction_ends, nullptr);
     RegisterSubXactCallback(subtransaction_ended, nullptr);

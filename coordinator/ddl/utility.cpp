@@ -392,7 +392,7 @@ void object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int s
             next_object_access(access, class_id, object_id, sub_id, argument);
         if (access != OAT_DROP && access != OAT_POST_ALTER && access != OAT_POST_CREATE)
             return;
-        if (!IsTransactionState() || shell_creation_allowed() || !extension_exists())
+        if (!IsTransactionState() || shell_conversion_allowed() || !extension_exists())
             return;
         if (access == OAT_DROP)
             note_drop(class_id, object_id, sub_id);

@@ -16,3 +16,8 @@ CREATE FUNCTION panvel.create_reference_table(relation regclass) RETURNS void
 AS 'MODULE_PATHNAME', 'panvel_create_reference_table' LANGUAGE C VOLATILE;
 COMMENT ON FUNCTION panvel.create_reference_table(regclass) IS
     'puts a copy of a table on every node, so that it is joined there';
+
+CREATE FUNCTION panvel.undistribute_table(relation regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'panvel_undistribute_table' LANGUAGE C VOLATILE;
+COMMENT ON FUNCTION panvel.undistribute_table(regclass) IS
+    'brings the rows of a distributed or reference table back into an ordinary table';
