@@ -1,12 +1,24 @@
 #include "extension/core/distance.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "extension/core/distance_sets.h"
 
 namespace ann {
 namespace {
+
+#if defined(__x86_64__)
+// What __builtin_cpu_supports() has no name for in every compiler.
+bool cpu_has_f16c() {
+    unsigned a, b, c, d;
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
 
 // __builtin_cpu_supports() looks at what the operating system saves, too (XCR0).
 bool cpu_runs(SimdLevel level) {
@@ -15,7 +27,7 @@ bool cpu_runs(SimdLevel level) {
         return true;
 #if defined(__x86_64__)
     case SimdLevel::kAvx2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
     case SimdLevel::kAvx512:
         return cpu_runs(SimdLevel::kAvx2) && __builtin_cpu_supports("avx512f") &&
                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
@@ -86,6 +98,18 @@ double squared_norm(const float *x, size_t dim) {
         sums[0] += static_cast<double>(value) * value;
     }
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
+double squared_norm(const Half *x, size_t dim) {
+    constexpr size_t kBlock = 256;
+    float block[kBlock];
+    double sum = 0;
+    for (size_t start = 0; start < dim; start += kBlock) {
+        size_t count = std::min(kBlock, dim - start);
+        kernels().to_floats(x + start, block, count);
+        sum += squared_norm(block, count);
+    }
+    return sum;
 }
 
 } // namespace ann

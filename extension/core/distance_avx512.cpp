@@ -6,7 +6,7 @@
 
 // The unit test compiles this file for any CPU, with these instructions emulated.
 #ifndef AVX512_TARGET
-#define AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"
+#define AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"
 #endif
 #define AVX512 __attribute__((target(AVX512_TARGET)))
 #define AVX512_INLINE __attribute__((target(AVX512_TARGET), always_inline)) static inline
@@ -18,6 +18,26 @@ constexpr size_t kLanes = 16;
 
 AVX512_INLINE __mmask16 mask_of(size_t count) {
     return static_cast<__mmask16>((1U << count) - 1);
+}
+
+AVX512_INLINE __m512 load(const float *x) {
+    return _mm512_loadu_ps(x);
+}
+
+// With masks that hide nothing, where GCC 12 warns of an uninitialised value without one.
+constexpr __mmask16 kAll = 0xffff;
+
+AVX512_INLINE __m512 load(const Half *x) {
+    return _mm512_maskz_cvtph_ps(kAll, _mm256_loadu_si256(reinterpret_cast<const __m256i *>(x)));
+}
+
+// The last `count` elements, 1 to 15, and zeros.
+AVX512_INLINE __m512 load_tail(const float *x, size_t count) {
+    return _mm512_maskz_loadu_ps(mask_of(count), x);
+}
+
+AVX512_INLINE __m512 load_tail(const Half *x, size_t count) {
+    return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(mask_of(count), x));
 }
 
 // Not _mm512_reduce_add_ps or _mm512_castps512_ps256: GCC 12 warns of an uninitialised value.
@@ -52,24 +72,23 @@ struct L1 {
     }
 };
 
-template <typename Op> AVX512 float reduce(const float *a, const float *b, size_t dim) {
+template <typename Op, typename A, typename B>
+AVX512 float reduce(const A *a, const B *b, size_t dim) {
     __m512 s0 = _mm512_setzero_ps();
     __m512 s1 = s0;
     __m512 s2 = s0;
     __m512 s3 = s0;
     size_t i = 0;
     for (; i + 4 * kLanes <= dim; i += 4 * kLanes) {
-        s0 = Op::add(s0, _mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-        s1 = Op::add(s1, _mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16));
-        s2 = Op::add(s2, _mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32));
-        s3 = Op::add(s3, _mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48));
+        s0 = Op::add(s0, load(a + i), load(b + i));
+        s1 = Op::add(s1, load(a + i + 16), load(b + i + 16));
+        s2 = Op::add(s2, load(a + i + 32), load(b + i + 32));
+        s3 = Op::add(s3, load(a + i + 48), load(b + i + 48));
     }
     for (; i + kLanes <= dim; i += kLanes)
-        s0 = Op::add(s0, _mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-    if (i < dim) {
-        __mmask16 mask = mask_of(dim - i);
-        s1 = Op::add(s1, _mm512_maskz_loadu_ps(mask, a + i), _mm512_maskz_loadu_ps(mask, b + i));
-    }
+        s0 = Op::add(s0, load(a + i), load(b + i));
+    if (i < dim)
+        s1 = Op::add(s1, load_tail(a + i, dim - i), load_tail(b + i, dim - i));
     return sum4(s0, s1, s2, s3);
 }
 
@@ -83,7 +102,8 @@ struct CosineSums {
     }
 };
 
-AVX512 CosineTerms cosine_terms(const float *a, const float *b, size_t dim) {
+template <typename A, typename B>
+AVX512 CosineTerms cosine_terms(const A *a, const B *b, size_t dim) {
     __m512 zero = _mm512_setzero_ps();
     CosineSums s0 = {zero, zero, zero};
     CosineSums s1 = s0;
@@ -91,30 +111,59 @@ AVX512 CosineTerms cosine_terms(const float *a, const float *b, size_t dim) {
     CosineSums s3 = s0;
     size_t i = 0;
     for (; i + 4 * kLanes <= dim; i += 4 * kLanes) {
-        s0.add(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-        s1.add(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16));
-        s2.add(_mm512_loadu_ps(a + i + 32), _mm512_loadu_ps(b + i + 32));
-        s3.add(_mm512_loadu_ps(a + i + 48), _mm512_loadu_ps(b + i + 48));
+        s0.add(load(a + i), load(b + i));
+        s1.add(load(a + i + 16), load(b + i + 16));
+        s2.add(load(a + i + 32), load(b + i + 32));
+        s3.add(load(a + i + 48), load(b + i + 48));
     }
     for (; i + kLanes <= dim; i += kLanes)
-        s0.add(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i));
-    if (i < dim) {
-        __mmask16 mask = mask_of(dim - i);
-        s1.add(_mm512_maskz_loadu_ps(mask, a + i), _mm512_maskz_loadu_ps(mask, b + i));
-    }
+        s0.add(load(a + i), load(b + i));
+    if (i < dim)
+        s1.add(load_tail(a + i, dim - i), load_tail(b + i, dim - i));
     return {sum4(s0.dot, s1.dot, s2.dot, s3.dot), sum4(s0.aa, s1.aa, s2.aa, s3.aa),
             sum4(s0.bb, s1.bb, s2.bb, s3.bb)};
 }
 
-float cosine_distance(const float *a, const float *b, size_t dim) {
+template <typename A, typename B> float cosine_distance(const A *a, const B *b, size_t dim) {
     return static_cast<float>(cosine_terms(a, b, dim).distance());
+}
+
+template <typename A, typename B> constexpr DistanceSet<A, B> distances() {
+    return {reduce<L2Squared, A, B>, reduce<InnerProduct, A, B>, reduce<L1, A, B>,
+            cosine_distance<A, B>, cosine_terms<A, B>};
+}
+
+AVX512 void to_floats(const Half *in, float *out, size_t count) {
+    size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+        _mm512_storeu_ps(out + i, load(in + i));
+    if (i < count)
+        _mm512_mask_storeu_ps(out + i, mask_of(count - i), load_tail(in + i, count - i));
+}
+
+AVX512_INLINE __m256i round_to_halves(__m512 x) {
+    return _mm512_maskz_cvtps_ph(kAll, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+AVX512 void to_halves(const float *in, Half *out, size_t count) {
+    size_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(out + i), round_to_halves(load(in + i)));
+    if (i < count)
+        _mm256_mask_storeu_epi16(out + i, mask_of(count - i),
+                                 round_to_halves(load_tail(in + i, count - i)));
 }
 
 } // namespace
 
 const Kernels kAvx512Kernels = {
-    "avx512",   SimdLevel::kAvx512, reduce<L2Squared>, reduce<InnerProduct>,
-    reduce<L1>, cosine_distance,    cosine_terms,
+    distances<float, float>(),
+    distances<Half, Half>(),
+    distances<float, Half>(),
+    to_floats,
+    to_halves,
+    "avx512",
+    SimdLevel::kAvx512,
 };
 
 } // namespace ann

@@ -9,6 +9,7 @@ namespace {
 
 typedef float Float4 __attribute__((vector_size(16)));
 typedef int Int4 __attribute__((vector_size(16)));
+typedef unsigned short Half4 __attribute__((vector_size(8)));
 
 constexpr size_t kLanes = 4;
 constexpr size_t kUnroll = 4;
@@ -23,6 +24,33 @@ inline Float4 load_tail(const float *x, size_t count) {
     Float4 v = {};
     std::memcpy(&v, x, count * sizeof(float));
     return v;
+}
+
+// The exponent and fraction of a half, shifted into a float's place, are 2^-112 times its value,
+// subnormal ones as well.
+inline Float4 widen(Half4 halves) {
+    Int4 bits = __builtin_convertvector(halves, Int4);
+    Int4 magnitude = (bits & 0x7fff) << 13;
+    Int4 sign = (bits & 0x8000) << 16;
+    Float4 value;
+    std::memcpy(&value, &magnitude, sizeof(value));
+    value *= 0x1p112F;
+    std::memcpy(&magnitude, &value, sizeof(value));
+    magnitude |= sign;
+    std::memcpy(&value, &magnitude, sizeof(value));
+    return value;
+}
+
+inline Float4 load(const Half *x) {
+    Half4 halves;
+    std::memcpy(&halves, x, sizeof(halves));
+    return widen(halves);
+}
+
+inline Float4 load_tail(const Half *x, size_t count) {
+    Half4 halves = {};
+    std::memcpy(&halves, x, count * sizeof(Half));
+    return widen(halves);
 }
 
 inline float sum(Float4 v) {
@@ -48,7 +76,7 @@ struct L1 {
     }
 };
 
-template <typename Op> float reduce(const float *a, const float *b, size_t dim) {
+template <typename Op, typename A, typename B> float reduce(const A *a, const B *b, size_t dim) {
     Float4 sums[kUnroll] = {};
     size_t i = 0;
     for (; i + kLanes * kUnroll <= dim; i += kLanes * kUnroll) {
@@ -64,7 +92,7 @@ template <typename Op> float reduce(const float *a, const float *b, size_t dim) 
     return sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-CosineTerms cosine_terms(const float *a, const float *b, size_t dim) {
+template <typename A, typename B> CosineTerms cosine_terms(const A *a, const B *b, size_t dim) {
     Float4 dot[2] = {}, aa[2] = {}, bb[2] = {};
     auto step = [&](Float4 x, Float4 y, int k) {
         dot[k] += x * y;
@@ -85,15 +113,43 @@ CosineTerms cosine_terms(const float *a, const float *b, size_t dim) {
     return {sum(dot[0] + dot[1]), sum(aa[0] + aa[1]), sum(bb[0] + bb[1])};
 }
 
-float cosine_distance(const float *a, const float *b, size_t dim) {
+template <typename A, typename B> float cosine_distance(const A *a, const B *b, size_t dim) {
     return static_cast<float>(cosine_terms(a, b, dim).distance());
+}
+
+template <typename A, typename B> constexpr DistanceSet<A, B> distances() {
+    return {reduce<L2Squared, A, B>, reduce<InnerProduct, A, B>, reduce<L1, A, B>,
+            cosine_distance<A, B>, cosine_terms<A, B>};
+}
+
+void to_floats(const Half *in, float *out, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        Half value;
+        std::memcpy(&value, in + i, sizeof(value));
+        float wide = to_float(value);
+        std::memcpy(out + i, &wide, sizeof(wide));
+    }
+}
+
+void to_halves(const float *in, Half *out, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        float value;
+        std::memcpy(&value, in + i, sizeof(value));
+        Half narrow = to_half(value);
+        std::memcpy(out + i, &narrow, sizeof(narrow));
+    }
 }
 
 } // namespace
 
 const Kernels kPortableKernels = {
-    "portable", SimdLevel::kPortable, reduce<L2Squared>, reduce<InnerProduct>,
-    reduce<L1>, cosine_distance,      cosine_terms,
+    distances<float, float>(),
+    distances<Half, Half>(),
+    distances<float, Half>(),
+    to_floats,
+    to_halves,
+    "portable",
+    SimdLevel::kPortable,
 };
 
 } // namespace ann

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 
+#include "extension/core/half.h"
+
 namespace ann {
 
 enum class VectorTextError {
@@ -12,7 +14,7 @@ enum class VectorTextError {
     kJunk,       // something after "]"
     kEmpty,      // "[]"
     kTooMany,    // more than max_dim elements
-    kOutOfRange, // a number beyond float32; `token` says which
+    kOutOfRange, // a number beyond the element's range; `token` says which
     kNan,
     kInfinite,
 };
@@ -32,6 +34,7 @@ size_t count_vector_text(const char *text, size_t max_dim);
 // around brackets, commas and numbers. Numbers are those of C (`1`, `+1.`, `.5`, `1e-3`,
 // `0x1p3`), correctly rounded; what is too small for a float is 0 or -0. Needs LC_NUMERIC "C",
 // which PostgreSQL and a C++ program's start keep.
-VectorTextResult parse_vector_text(const char *text, float *out, size_t max_dim);
+// T is float or Half; a half is rounded from the float, and out of range beyond 65504.
+template <typename T> VectorTextResult parse_vector_text(const char *text, T *out, size_t max_dim);
 
 } // namespace ann

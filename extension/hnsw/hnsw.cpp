@@ -169,7 +169,7 @@ ann::Metric opclass_metric(Relation index) {
 }
 
 const float *index_vector(ann::Metric metric, uint32 dim, Datum value) {
-    Vector *vector = datum_get_vector(value);
+    Vector *vector = datum_get_dense<float>(value);
     if (static_cast<uint32>(vector->dim) != dim)
         ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
                         errmsg("different vector dimensions %u and %d", dim, vector->dim)));

@@ -1,5 +1,5 @@
-// avg(vector): the state is double precision[] {count, sum of x[1], ..., sum of x[dim]}, or {0}
-// before the first row, as in pgvector. sum(vector) is vector_add.
+// avg(vector) and avg(halfvec): the state is double precision[] {count, sum of x[1], ..., sum of
+// x[dim]}, or {0} before the first row, as in pgvector. sum() is vector_add or halfvec_add.
 #include "extension/pg/boundary.h"
 #include "extension/types/vector.h"
 
@@ -60,9 +60,9 @@ void check_sums(const State &state) {
     }
 }
 
-SQL_FUNCTION(vector_accum) {
-    State state = get_state(fcinfo, 0, "vector_accum");
-    VectorView v = datum_view_vector(PG_GETARG_DATUM(1));
+template <typename T> Datum accumulate(FunctionCallInfo fcinfo) {
+    State state = get_state(fcinfo, 0, std::is_same_v<T, Half> ? "halfvec_accum" : "vector_accum");
+    DenseView<T> v = datum_view_dense<T>(PG_GETARG_DATUM(1));
     bool first = state.dim == 0;
     if (!first)
         check_expected_dim(state.dim, v.dim);
@@ -74,7 +74,9 @@ SQL_FUNCTION(vector_accum) {
     v.release();
     PG_RETURN_ARRAYTYPE_P(result.array);
 }
+DENSE_FUNCTIONS(accumulate, vector_accum, halfvec_accum)
 
+// Of both types.
 SQL_FUNCTION(vector_combine) {
     State a = get_state(fcinfo, 0, "vector_combine");
     State b = get_state(fcinfo, 1, "vector_combine");
@@ -91,18 +93,19 @@ SQL_FUNCTION(vector_combine) {
     PG_RETURN_ARRAYTYPE_P(result.array);
 }
 
-SQL_FUNCTION(vector_avg) {
-    State state = get_state(fcinfo, 0, "vector_avg");
+template <typename T> Datum average(FunctionCallInfo fcinfo) {
+    State state = get_state(fcinfo, 0, std::is_same_v<T, Half> ? "halfvec_avg" : "vector_avg");
     double count = state.values[0];
     if (count == 0)
         PG_RETURN_NULL();
-    Vector *result = make_vector(state.dim);
+    Dense<T> *result = make_dense<T>(state.dim);
     for (int i = 0; i < state.dim; i++) {
-        result->x[i] = static_cast<float>(state.values[i + 1] / count);
-        check_element(result->x[i]);
+        result->x[i] = checked_narrow<T>(static_cast<float>(state.values[i + 1] / count));
+        check_element(widen(result->x[i]), kTypeName<T>);
     }
     PG_RETURN_POINTER(result);
 }
+DENSE_FUNCTIONS(average, vector_avg, halfvec_avg)
 
 } // namespace
 } // namespace vec

@@ -10,7 +10,7 @@ extern "C" {
 namespace vec {
 namespace {
 
-int compare(const VectorView &a, const VectorView &b) {
+template <typename T> int compare(const DenseView<T> &a, const DenseView<T> &b) {
     int common = std::min(a.dim, b.dim);
     for (int i = 0; i < common; i++) {
         if (a[i] != b[i])
@@ -20,43 +20,50 @@ int compare(const VectorView &a, const VectorView &b) {
 }
 
 // A btree comparison must not leak.
-int compare_arguments(FunctionCallInfo fcinfo) {
-    VectorView a = datum_view_vector(PG_GETARG_DATUM(0));
-    VectorView b = datum_view_vector(PG_GETARG_DATUM(1));
+template <typename T> int compare_arguments(FunctionCallInfo fcinfo) {
+    DenseView<T> a = datum_view_dense<T>(PG_GETARG_DATUM(0));
+    DenseView<T> b = datum_view_dense<T>(PG_GETARG_DATUM(1));
     int order = compare(a, b);
     a.release();
     b.release();
     return order;
 }
 
-SQL_FUNCTION(vector_lt) {
-    PG_RETURN_BOOL(compare_arguments(fcinfo) < 0);
+template <typename T> Datum less(FunctionCallInfo fcinfo) {
+    PG_RETURN_BOOL(compare_arguments<T>(fcinfo) < 0);
 }
-SQL_FUNCTION(vector_le) {
-    PG_RETURN_BOOL(compare_arguments(fcinfo) <= 0);
+template <typename T> Datum less_or_equal(FunctionCallInfo fcinfo) {
+    PG_RETURN_BOOL(compare_arguments<T>(fcinfo) <= 0);
 }
-SQL_FUNCTION(vector_eq) {
-    PG_RETURN_BOOL(compare_arguments(fcinfo) == 0);
+template <typename T> Datum equal(FunctionCallInfo fcinfo) {
+    PG_RETURN_BOOL(compare_arguments<T>(fcinfo) == 0);
 }
-SQL_FUNCTION(vector_ne) {
-    PG_RETURN_BOOL(compare_arguments(fcinfo) != 0);
+template <typename T> Datum not_equal(FunctionCallInfo fcinfo) {
+    PG_RETURN_BOOL(compare_arguments<T>(fcinfo) != 0);
 }
-SQL_FUNCTION(vector_ge) {
-    PG_RETURN_BOOL(compare_arguments(fcinfo) >= 0);
+template <typename T> Datum greater_or_equal(FunctionCallInfo fcinfo) {
+    PG_RETURN_BOOL(compare_arguments<T>(fcinfo) >= 0);
 }
-SQL_FUNCTION(vector_gt) {
-    PG_RETURN_BOOL(compare_arguments(fcinfo) > 0);
+template <typename T> Datum greater(FunctionCallInfo fcinfo) {
+    PG_RETURN_BOOL(compare_arguments<T>(fcinfo) > 0);
 }
-SQL_FUNCTION(vector_cmp) {
-    PG_RETURN_INT32(compare_arguments(fcinfo));
+template <typename T> Datum order(FunctionCallInfo fcinfo) {
+    PG_RETURN_INT32(compare_arguments<T>(fcinfo));
 }
+DENSE_FUNCTIONS(less, vector_lt, halfvec_lt)
+DENSE_FUNCTIONS(less_or_equal, vector_le, halfvec_le)
+DENSE_FUNCTIONS(equal, vector_eq, halfvec_eq)
+DENSE_FUNCTIONS(not_equal, vector_ne, halfvec_ne)
+DENSE_FUNCTIONS(greater_or_equal, vector_ge, halfvec_ge)
+DENSE_FUNCTIONS(greater, vector_gt, halfvec_gt)
+DENSE_FUNCTIONS(order, vector_cmp, halfvec_cmp)
 
-// PostgreSQL's hash of the elements' bytes, a block at a time, each block's hash being the next
-// one's seed. Nodes of one cluster route rows by it: it must not change between versions.
-uint64 hash_argument(FunctionCallInfo fcinfo, uint64 seed) {
+// PostgreSQL's hash of the elements' bytes as floats, a block at a time, each block's hash being
+// the next one's seed. Nodes of one cluster route rows by it: it must not change between versions.
+template <typename T> uint64 hash_argument(FunctionCallInfo fcinfo, uint64 seed) {
     constexpr int kBlock = 256;
     float block[kBlock];
-    VectorView v = datum_view_vector(PG_GETARG_DATUM(0));
+    DenseView<T> v = datum_view_dense<T>(PG_GETARG_DATUM(0));
     uint64 hash = seed;
     for (int start = 0; start < v.dim; start += kBlock) {
         int count = std::min(kBlock, v.dim - start);
@@ -70,13 +77,15 @@ uint64 hash_argument(FunctionCallInfo fcinfo, uint64 seed) {
 }
 
 // The lower half of the extended hash with seed 0, as PostgreSQL wants it.
-SQL_FUNCTION(vector_hash) {
-    PG_RETURN_UINT32(static_cast<uint32>(hash_argument(fcinfo, 0)));
+template <typename T> Datum hash(FunctionCallInfo fcinfo) {
+    PG_RETURN_UINT32(static_cast<uint32>(hash_argument<T>(fcinfo, 0)));
 }
+DENSE_FUNCTIONS(hash, vector_hash, halfvec_hash)
 
-SQL_FUNCTION(vector_hash_extended) {
-    PG_RETURN_UINT64(hash_argument(fcinfo, static_cast<uint64>(PG_GETARG_INT64(1))));
+template <typename T> Datum hash_extended(FunctionCallInfo fcinfo) {
+    PG_RETURN_UINT64(hash_argument<T>(fcinfo, static_cast<uint64>(PG_GETARG_INT64(1))));
 }
+DENSE_FUNCTIONS(hash_extended, vector_hash_extended, halfvec_hash_extended)
 
 } // namespace
 } // namespace vec

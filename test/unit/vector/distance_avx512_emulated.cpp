@@ -25,6 +25,7 @@ template <typename Lane> Emulated512 each(Lane lane) {
 } // namespace
 
 #undef _mm512_extractf32x8_ps
+#undef _mm512_maskz_cvtps_ph
 #define __m512 Emulated512
 #define _mm512_setzero_ps() each([](int) { return 0.0F; })
 #define _mm512_loadu_ps(p) emulated_load(0xffff, p)
@@ -34,6 +35,12 @@ template <typename Lane> Emulated512 each(Lane lane) {
 #define _mm512_fmadd_ps(a, b, c) emulated_fmadd(a, b, c)
 #define _mm512_abs_ps(a) emulated_abs(a)
 #define _mm512_extractf32x8_ps(a, half) emulated_half(a, half)
+#define _mm512_storeu_ps(p, a) emulated_store(0xffff, p, a)
+#define _mm512_mask_storeu_ps(p, mask, a) emulated_store(mask, p, a)
+#define _mm512_maskz_cvtph_ps(mask, halves) emulated_widen(halves)
+#define _mm512_maskz_cvtps_ph(mask, a, rounding) emulated_narrow(a)
+#define _mm256_maskz_loadu_epi16(mask, p) emulated_load_halves(mask, p)
+#define _mm256_mask_storeu_epi16(p, mask, halves) emulated_store_halves(mask, p, halves)
 
 namespace {
 
@@ -63,9 +70,48 @@ __attribute__((target("avx2,fma"), always_inline)) inline __m256 emulated_half(c
     return _mm256_loadu_ps(a.lane.data() + static_cast<ptrdiff_t>(half) * 8);
 }
 
+void emulated_store(unsigned mask, float *p, const Emulated512 &a) {
+    for (int i = 0; i < 16; i++) {
+        if ((mask >> i & 1) != 0)
+            __builtin_memcpy(p + i, &a.lane[i], sizeof(float));
+    }
+}
+__attribute__((target("avx2"))) Emulated512 emulated_widen(__m256i halves) {
+    ann::Half half[16];
+    __builtin_memcpy(half, &halves, sizeof(half));
+    return each([&](int i) { return ann::to_float(half[i]); });
+}
+__attribute__((target("avx2"))) __m256i emulated_narrow(const Emulated512 &a) {
+    ann::Half half[16];
+    for (int i = 0; i < 16; i++)
+        half[i] = ann::to_half(a.lane[i]);
+    __m256i halves;
+    __builtin_memcpy(&halves, half, sizeof(half));
+    return halves;
+}
+__attribute__((target("avx2"))) __m256i emulated_load_halves(unsigned mask, const ann::Half *p) {
+    ann::Half half[16] = {};
+    for (int i = 0; i < 16; i++) {
+        if ((mask >> i & 1) != 0)
+            __builtin_memcpy(&half[i], p + i, sizeof(ann::Half));
+    }
+    __m256i halves;
+    __builtin_memcpy(&halves, half, sizeof(half));
+    return halves;
+}
+__attribute__((target("avx2"))) void emulated_store_halves(unsigned mask, ann::Half *p,
+                                                           __m256i halves) {
+    ann::Half half[16];
+    __builtin_memcpy(half, &halves, sizeof(half));
+    for (int i = 0; i < 16; i++) {
+        if ((mask >> i & 1) != 0)
+            __builtin_memcpy(p + i, &half[i], sizeof(ann::Half));
+    }
+}
+
 } // namespace
 
-#define AVX512_TARGET "avx2,fma"
+#define AVX512_TARGET "avx2,fma,f16c"
 #define kAvx512Kernels kEmulatedAvx512Kernels
 #include "extension/core/distance_avx512.cpp"
 
