@@ -28,7 +28,7 @@ select is(l1_distance('[3e38]'::vector, '[-3e38]'), 'Infinity'::float8);
 select is(inner_product('[3e38]'::vector, '[3e38]'), 'Infinity'::float8);
 select is(cosine_distance('[3e38]'::vector, '[3e38]'), 'NaN'::float8);
 select is(null::vector <-> '[1]', null);
-select throws_ok(format($$select %s('[1,2]', '[3]')$$, f), '22000', 'different vector dimensions 2 and 1', f)
+select throws_ok(format($$select %s('[1,2]'::vector, '[3]')$$, f), '22000', 'different vector dimensions 2 and 1', f)
     from unnest(array['l2_distance', 'inner_product', 'cosine_distance', 'l1_distance', 'vector_l2_squared_distance',
                       'vector_negative_inner_product', 'vector_spherical_distance']) f;
 select set_eq($$select oprname::text, (select oprname::text from pg_operator c where c.oid = o.oprcom) as commutator from pg_operator o where oprresult = 'float8'::regtype and oprleft = 'vector'::regtype and oprname in ('<->', '<#>', '<=>', '<+>')$$,
@@ -89,7 +89,7 @@ select is((select count(a - b) from operands), 4::bigint);
 select ok(a::text = a_text and b::text = b_text, 'subtraction leaves its operands: ' || dim) from operands;
 
 -- parts and norms
-select is(vector_dims('[1,2,3]'), 3);
+select is(vector_dims('[1,2,3]'::vector), 3);
 select is(vector_norm('[3,4]'), 5::float8);
 select is(vector_norm('[3e37,4e37]')::real, 5e37::real);
 select is(vector_norm('[0,0]'), 0::float8);

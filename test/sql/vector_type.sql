@@ -115,7 +115,8 @@ select throws_ok($$select array_to_vector(array_fill(0, array[16001]), 16001, fa
 select is('[5:7]={1,2,3}'::int[]::vector::text, '[1,2,3]');
 select set_eq($$select castsource::regtype::text, casttarget::regtype::text, castcontext::text from pg_cast where 'vector'::regtype in (castsource, casttarget)$$,
               $$values ('vector', 'vector', 'i'), ('vector', 'real[]', 'i'), ('integer[]', 'vector', 'a'), ('real[]', 'vector', 'a'),
-                       ('double precision[]', 'vector', 'a'), ('numeric[]', 'vector', 'a')$$);
+                       ('double precision[]', 'vector', 'a'), ('numeric[]', 'vector', 'a'),
+                       ('vector', 'halfvec', 'i'), ('halfvec', 'vector', 'a'), ('vector', 'sparsevec', 'i'), ('sparsevec', 'vector', 'a')$$);
 
 -- every function of the type is immutable, strict and parallel safe
 select is_empty($$select p.oid::regprocedure from pg_proc p, pg_depend d, pg_extension e
