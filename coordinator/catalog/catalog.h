@@ -57,7 +57,8 @@ enum ShardColumn {
     kShardColocationId,
     kShardHashMin,
     kShardHashMax,
-    kShardColumns = kShardHashMax
+    kShardEpoch,
+    kShardColumns = kShardEpoch
 };
 enum PlacementColumn {
     kPlacementShardId = 1,

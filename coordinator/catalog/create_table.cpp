@@ -73,10 +73,6 @@ void check_replication_factor(int factor, int node_count) {
                         errmsg("replication factor %d needs %d nodes, there are %d", factor, factor,
                                node_count),
                         errhint("Add nodes with panvel.add_node(), or choose a lower factor.")));
-    if (factor > 1)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("replication factor %d is not supported", factor),
-                        errhint("Use replication factor 1.")));
 }
 
 // A group of its own for the table. Returns its id.
@@ -174,6 +170,8 @@ void create_distributed_table(const Request *request) {
             ? create_colocation(request, attribute->atttypid, attribute->attcollation)
             : join_colocation(request, relation, attribute->atttypid, attribute->attcollation);
     insert_distributed_table(relation, column, colocation_id);
+    if (is_replicated(get_distributed_table(request->relid)))
+        require_primary_key(relation);
     move_to_shards(relation, new_group);
 }
 

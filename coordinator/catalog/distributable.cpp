@@ -220,6 +220,16 @@ void check_unique_index(Relation relation, Oid index_oid, AttrNumber column) {
     relation_close(index, NoLock);
 }
 
+void require_primary_key(Relation relation) {
+    if (!OidIsValid(RelationGetPrimaryKeyIndex(relation)))
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("a replication factor above 1 needs a primary key, which table "
+                               "\"%s\" does not have",
+                               RelationGetRelationName(relation)),
+                        errhint("Add one that includes the distribution column, or use "
+                                "replication_factor => 1.")));
+}
+
 void check_unique_constraints(Relation relation, AttrNumber column) {
     List *indexes = RelationGetIndexList(relation);
     ListCell *cell;

@@ -22,6 +22,9 @@ AttrNumber check_distribution_column(Relation relation, const char *name);
 
 // 0A000 when a unique index does not include the distribution column: no shard could enforce it.
 // `column`: InvalidAttrNumber for a reference table, which may have any.
+// 55000 with a hint unless the table has a primary key, by which followers find rows.
+void require_primary_key(Relation relation);
+
 void check_unique_constraints(Relation relation, AttrNumber column);
 
 // Same for one index.

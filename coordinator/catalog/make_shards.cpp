@@ -205,6 +205,7 @@ void insert_shard(Relation shards, Relation placements, int32 colocation_id, int
     shard[kShardColocationId - 1] = Int32GetDatum(colocation_id);
     shard[kShardHashMin - 1] = Int64GetDatum(hash_min);
     shard[kShardHashMax - 1] = Int64GetDatum(hash_max);
+    shard[kShardEpoch - 1] = Int64GetDatum(1);
     insert_catalog_row(shards, shard);
     for (int i = 0; i < node_count; i++)
         insert_placement(placements, shard_id, nodes[i], i == 0);

@@ -148,6 +148,7 @@ void load_shards(DistributedTable *table) {
         shard->shard_id = DatumGetInt64(catalog_value(&scan, row, kShardId));
         shard->hash_min = DatumGetInt64(catalog_value(&scan, row, kShardHashMin));
         shard->hash_max = DatumGetInt64(catalog_value(&scan, row, kShardHashMax));
+        shard->epoch = DatumGetInt64(catalog_value(&scan, row, kShardEpoch));
         snprintf(shard->schema, sizeof(shard->schema), "panvel_s%lld",
                  static_cast<long long>(shard->shard_id));
         shards = lappend(shards, shard);
@@ -323,6 +324,13 @@ const DistributedTable *get_distributed_table(Oid relid) {
     return table;
 }
 
+const DistributedTable *refresh_table(const DistributedTable *table) {
+    if (!is_replicated(table))
+        return table;
+    AcceptInvalidationMessages();
+    return get_distributed_table(table->relid);
+}
+
 const ClusterNode *get_node(int32 node_id) {
     ListCell *cell;
     foreach (cell, cached_nodes()) {
@@ -365,7 +373,7 @@ char *shard_relation_name(const DistributedTable *table, const Shard *shard) {
 
 // Where there are several, sessions are spread over them, and pass by nodes that are known to be
 // down or where a committed write may not be visible yet.
-int32 read_node(const Shard *shard) {
+int32 read_node(const Shard *shard, List *avoided) {
     int count = shard->placement_count;
     int32 fallback = 0;
     for (int i = 0; i < count; i++) {
@@ -375,7 +383,7 @@ int32 read_node(const Shard *shard) {
         if (count == 1)
             return placement->node_id;
         if (!server_is_down(server_of_node(placement->node_id)) &&
-            !node_in_doubt(placement->node_id))
+            !node_in_doubt(placement->node_id) && !list_member_int(avoided, placement->node_id))
             return placement->node_id;
         if (fallback == 0)
             fallback = placement->node_id;

@@ -35,6 +35,7 @@ struct Shard {
     int64 hash_min;           // inclusive
     int64 hash_max;           // inclusive
     char schema[NAMEDATALEN]; // "panvel_s<shard_id>", the same on every node
+    int64 epoch;              // of the in-sync set (coordinator/replication)
     int placement_count;
     const Placement *placements; // the leader first
 };
@@ -75,12 +76,22 @@ List *all_nodes();
 // REQUIRES: not a reference table.
 int shard_index_for_value(const DistributedTable *table, Datum value);
 
+// Whether a shard has followers that get its writes (coordinator/replication). Reference tables
+// have copies, which is another thing.
+inline bool is_replicated(const DistributedTable *table) {
+    return table->replication_factor > 1 && !table->is_reference;
+}
+
+// The table as it is now, with the in-sync sets that every write acknowledged by now was made to:
+// for use at execution, where a plan or an open transaction may have older metadata.
+const DistributedTable *refresh_table(const DistributedTable *table);
+
 // "panvel_s12.items", quoted as needed: the shard's table on its nodes.
 char *shard_relation_name(const DistributedTable *table, const Shard *shard);
 
-// The node whose placement of the shard answers reads, and the one that takes writes (of a
-// reference table: the one whose result counts).
-int32 read_node(const Shard *shard);
+// The node whose placement of the shard answers reads (one that is avoided only where all are), and
+// the one that takes writes (of a reference table: the one whose result counts).
+int32 read_node(const Shard *shard, List *avoided = NIL); // `avoided`: integer List of node_id
 int32 write_node(const Shard *shard);
 
 // Whether a placement of the shard that can be read is on the node.

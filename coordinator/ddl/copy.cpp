@@ -165,7 +165,8 @@ uint64 copy_from(ParseState *pstate, const CopyStmt *statement) {
     Relation relation = table_openrv(statement->relation, RowExclusiveLock);
     if (get_distributed_table(RelationGetRelid(relation))->is_reference)
         lock_reference_table(RelationGetRelid(relation));
-    const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
+    const DistributedTable *table =
+        refresh_table(get_distributed_table(RelationGetRelid(relation)));
     List *columns = CopyGetAttnums(RelationGetDescr(relation), relation, statement->attlist);
     check_insert_rights(relation, columns);
 

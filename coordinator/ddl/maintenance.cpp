@@ -4,6 +4,7 @@
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
 #include "coordinator/ddl/shard_ddl.h"
+#include "coordinator/replication/in_sync.h"
 
 extern "C" {
 #include "access/table.h"
@@ -46,6 +47,8 @@ void truncate_shards(List *tables) {
     foreach (cell, tables) {
         auto *table = static_cast<const DistributedTable *>(lfirst(cell));
         const char *name = get_rel_name(table->relid);
+        for (int i = 0; i < table->shard_count; i++)
+            note_written(table, &table->shards[i]);
         ListCell *node;
         foreach (node, nodes_of_table(table))
             batch_send(

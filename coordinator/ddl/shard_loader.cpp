@@ -2,6 +2,7 @@
 
 #include "coordinator/executor/codec.h"
 #include "coordinator/remote/remote.h"
+#include "coordinator/replication/in_sync.h"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -209,6 +210,7 @@ void flush_shard(ShardLoader *loader, int index) {
     loader->buffered -= buffer->data.len;
     if (loader->binary)
         append_int16(&buffer->data, -1);
+    note_written(loader->table, shard);
     for (int i = 0; i < shard->placement_count; i++) {
         if (!shard->placements[i].active)
             continue;

@@ -184,14 +184,14 @@ RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const b
     return params;
 }
 
-RowDecoder *make_row_decoder(TupleDesc columns) {
-    RowDecoder *decoder = palloc_object(RowDecoder);
+RowDecoder *make_row_decoder(TupleDesc columns, bool allow_binary) {
+    RowDecoder *decoder = palloc0_object(RowDecoder);
     int count = columns->natts;
     decoder->column_count = count;
     decoder->input = palloc0_array(FmgrInfo, count);
     decoder->io_params = palloc0_array(Oid, count);
     decoder->typmods = palloc0_array(int32, count);
-    decoder->binary = true;
+    decoder->binary = allow_binary;
     for (int i = 0; i < count; i++)
         decoder->binary &= travels_in_binary(TupleDescAttr(columns, i)->atttypid);
 
@@ -211,10 +211,10 @@ RowDecoder *make_row_decoder(TupleDesc columns) {
 }
 
 void decode_row(RowDecoder *decoder, PGresult *result, int row, Datum *values, bool *isnull) {
-    if (PQnfields(result) != decoder->column_count)
+    if (PQnfields(result) != decoder->column_count + decoder->passed_over)
         ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                         errmsg("a node's answer has %d columns instead of %d", PQnfields(result),
-                               decoder->column_count)));
+                               decoder->column_count + decoder->passed_over)));
 
     in_database_encoding([&] {
         for (int i = 0; i < decoder->column_count; i++) {

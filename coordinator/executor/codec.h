@@ -33,12 +33,14 @@ RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const b
 // a result is asked for in binary only where every column's type travels so.
 struct RowDecoder {
     int column_count;
+    int passed_over; // further columns of a result, which are not decoded
     bool binary;
     FmgrInfo *input; // receive or input functions
     Oid *io_params;
     int32 *typmods;
 };
-RowDecoder *make_row_decoder(TupleDesc columns);
+// Text in any case unless `allow_binary`.
+RowDecoder *make_row_decoder(TupleDesc columns, bool allow_binary = true);
 
 // Decodes row `row` of `result` into `values` and `isnull` (column_count each), pass-by-reference
 // values in CurrentMemoryContext. An error (08P01) when the number of columns differs.

@@ -30,6 +30,7 @@ struct Sent {
     WriteRequest write;
     size_t bytes;
     int shard;
+    MemoryContext rows; // of its parameters, where followers get them too; else null
 };
 
 struct InsertState {
@@ -74,6 +75,9 @@ bool is_upsert(const InsertState *state) {
 
 void finish(InsertState *state, Sent *sent) {
     finish_write(&state->modify, &sent->write);
+    if (sent->rows != nullptr)
+        MemoryContextDelete(sent->rows);
+    sent->rows = nullptr;
     state->bytes_under_way -= sent->bytes;
     state->sent = list_delete_ptr(state->sent, sent);
     if (state->returning != nullptr) {
@@ -108,14 +112,17 @@ void flush(InsertState *state, int shard) {
     sent->bytes = batch->bytes;
     sent->shard = shard;
     sent->write = send_write(&state->modify, &state->modify.table->shards[shard], tail,
-                             batch_params(batch, state->columns, state->more),
-                             state->returning != nullptr && state->returning->decoder->binary);
+                             batch_params(batch, state->columns, state->more));
     state->sent = lappend(state->sent, sent);
     state->shards = bms_add_member(state->shards, shard);
     MemoryContextSwitchTo(previous);
     state->last_tail = tail;
     state->bytes_under_way += batch->bytes;
-    clear_row_batch(batch);
+    sent->rows = sends_same_to_followers(&state->modify) ? batch->context : nullptr;
+    if (sent->rows != nullptr)
+        init_row_batch(batch, query_context(state)); // the rows stay where they are
+    else
+        clear_row_batch(batch);
     limit_under_way(state);
 }
 
@@ -237,6 +244,7 @@ void write_rows(InsertState *state) {
         flush(state, i);
     while (state->sent != NIL)
         finish(state, static_cast<Sent *>(linitial(state->sent)));
+    finish_all_writes(&state->modify);
     MemoryContextSwitchTo(previous);
 }
 
@@ -277,7 +285,9 @@ void begin_insert(CustomScanState *node, EState *estate, int eflags) {
         begin_modify(&state->modify);
         Relation relation = node->ss.ss_currentRelation;
         state->columns = make_sent_columns(RelationGetDescr(relation), state->modify.plan->sent);
-        state->returning = make_returning(node, relation, state->modify.plan->returned);
+        state->returning = make_returning(node, relation, state->modify.plan);
+        if (state->returning != nullptr)
+            state->modify.binary_results = state->returning->decoder->binary;
     });
 }
 

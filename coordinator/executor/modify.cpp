@@ -1,6 +1,8 @@
 #include "coordinator/executor/modify.h"
 
 #include "coordinator/executor/explain.h"
+#include "coordinator/planner/modify_sql.h"
+#include "coordinator/replication/in_sync.h"
 
 extern "C" {
 #include "catalog/pg_class.h"
@@ -55,7 +57,8 @@ void begin_modify(ModifyState *state) {
     if (get_distributed_table(relid)->is_reference &&
         (estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
         lock_reference_table(relid);
-    state->table = get_distributed_table(relid);
+    state->table = refresh_table(get_distributed_table(relid));
+    state->followers = {estate->es_query_cxt, node->ss.ss_currentRelation, state->table, NIL};
     state->reads_own_table = references(estate, state->table->relid) > 1;
     const char *hint = "Use separate statements in one transaction.";
     if (state->reads_own_table && estate->es_plannedstmt->hasModifyingCTE)
@@ -66,6 +69,8 @@ void begin_modify(ModifyState *state) {
         refuse_modification(state->table->relid, "a subquery in RETURNING that may read the table",
                             hint);
     state->params = make_param_evaluator(state->plan->params, &node->ss.ps);
+    state->binary_results =
+        state->plan->images != NIL && images_are_binary(node->ss.ss_currentRelation, state->plan);
     if (!state->plan->can_set_tag)
         estate->es_auxmodifytables = lcons(node, estate->es_auxmodifytables);
 }
@@ -85,8 +90,13 @@ void evaluate_initplans(ModifyState *state) {
     }
 }
 
+bool sends_same_to_followers(const ModifyState *state) {
+    return is_replicated(state->table) && state->plan->images == NIL;
+}
+
 WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
-                        const RemoteParams *params, bool binary_results) {
+                        const RemoteParams *params) {
+    note_written(state->table, shard);
     RemoteStatement statement = {};
     char *relation = shard_relation_name(state->table, shard);
     char *sql = psprintf("%s%s%s", state->plan->command, relation, tail);
@@ -94,16 +104,17 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail
     statement.params = params;
     statement.effect = Effect::kWrite;
     statement.keep_prepared = true;
-    statement.binary_results = binary_results;
+    statement.binary_results = state->binary_results;
     statement.shard_id = shard->shard_id;
-    WriteRequest request = {nullptr, now_in_microseconds(), NIL};
+    WriteRequest request = {nullptr, now_in_microseconds(), NIL, shard, statement};
     int32 first = write_node(shard);
     request.request = remote_send(first, &statement);
     for (int i = 0; state->table->is_reference && i < shard->placement_count; i++)
         if (shard->placements[i].node_id != first)
             request.copies =
                 lappend(request.copies, remote_send(shard->placements[i].node_id, &statement));
-    pfree(sql);
+    if (!sends_same_to_followers(state))
+        pfree(sql);
     pfree(relation);
     return request;
 }
@@ -158,7 +169,17 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request) {
         state->custom.ss.ps.state->es_processed += rows;
     count_rows(state, request->request, request->sent, rows);
     finish_copies(state, request, rows);
+    if (!is_replicated(state->table))
+        return result;
+    if (sends_same_to_followers(state))
+        repeat_on_followers(&state->followers, request->shard, &request->statement, rows);
+    else
+        send_images(&state->followers, state->plan, request->shard, result);
     return result;
+}
+
+void finish_all_writes(ModifyState *state) {
+    finish_followers(&state->followers);
 }
 
 namespace {

@@ -5,6 +5,7 @@
 #include "coordinator/executor/prune.h"
 #include "coordinator/planner/modify.h"
 #include "coordinator/remote/remote.h"
+#include "coordinator/replication/apply.h"
 
 extern "C" {
 #include "commands/explain.h"
@@ -29,6 +30,8 @@ struct WriteRequest {
     RemoteRequest *request;
     int64 sent;   // as above
     List *copies; // RemoteRequest *
+    const Shard *shard;
+    RemoteStatement statement; // of a table with followers that get the same: kept until it is done
 };
 
 struct ModifyState {
@@ -37,6 +40,8 @@ struct ModifyState {
     const DistributedTable *table;
     bool reads_own_table; // the statement uses the table elsewhere than as this node's target
     ParamEvaluator *params;
+    bool binary_results; // of the leaders' statements
+    Followers followers;
     WriteReport report;
 };
 
@@ -48,14 +53,21 @@ void begin_modify(ModifyState *state);
 // Before the first write: evaluates the statement's subqueries that may read the table.
 void evaluate_initplans(ModifyState *state);
 
-// Sends `tail`, a statement for one shard, in CurrentMemoryContext.
+// Sends `tail`, a statement for one shard, in CurrentMemoryContext. `params` must stay until
+// finish_write() where sends_same_to_followers().
 WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
-                        const RemoteParams *params, bool binary_results);
+                        const RemoteParams *params);
 
-// Waits for it, counts its rows for the command tag and EXPLAIN, and returns its result. Where it
-// went to several copies, 40001 unless all have changed as many rows: snapshots of a REPEATABLE
-// READ transaction may be of different times, and a newer one has all the rows that an older one
-// could change without an error, so equal numbers are equal rows.
+// Whether followers execute the leader's statement again, and not for images that it returned.
+bool sends_same_to_followers(const ModifyState *state);
+
+// To be called when all writes are finished, before a row is handed out: waits for the followers.
+void finish_all_writes(ModifyState *state);
+
+// Waits for it, sends followers their part, counts its rows for the command tag and EXPLAIN, and
+// returns its result. Where it went to several copies, 40001 unless all have changed as many rows:
+// snapshots of a REPEATABLE READ transaction may be of different times, and a newer one has all the
+// rows that an older one could change without an error, so equal numbers are equal rows.
 PGresult *finish_write(ModifyState *state, WriteRequest *request);
 
 // `shards`: indexes into the table's shards; null: none. `tail`: as sent to each of them.

@@ -3,6 +3,9 @@
 // A query whose result is known to be small is one statement. Any other is read through a
 // cursor, batch by batch; the next batch is asked for when the reader begins with the one before,
 // so that the node works while the coordinator does.
+//
+// Where another placement could answer instead, no row is handed out before all rows are here, or
+// kHeldBytes of them: a node that fails before that has only lost what nobody has seen.
 #pragma once
 
 #include "coordinator/executor/codec.h"
@@ -16,17 +19,20 @@ struct NodeRows {
     const char *sql;
     const RemoteParams *params;
     RowDecoder *decoder;
-    bool bounded;   // one statement gives all rows
-    bool locks;     // rows, which stay so until the end of the transaction
-    int batch_rows; // rows per FETCH
+    bool bounded;     // one statement gives all rows
+    bool locks;       // rows, which stay so until the end of the transaction
+    int batch_rows;   // rows per FETCH
+    bool replaceable; // another placement could answer
 
     char *cursor;            // null before the cursor is declared
     RemoteRequest *declared; // the cursor's declaration, until it is known to have succeeded
-    RemoteRequest *request;  // the batch being read or waited for
-    RemoteRequest *next;     // the batch after it, or null
-    PGresult *result;        // of `request`, once it is there
-    int row;                 // next row to hand out of `result`
-    bool finished;           // no batch after `request`
+    List *batches; // RemoteRequest *: the one being read, others that are here, one under way
+    int arrived;   // how many of them are here
+    bool finished; // nothing comes after `batches`
+    size_t held_bytes;
+    bool started; // rows may be handed out
+    bool lost;    // the node failed before that
+    int row;      // next row to hand out of the first batch
 
     // What EXPLAIN ANALYZE shows.
     int64 rows_received;
@@ -40,11 +46,14 @@ struct NodeRows {
 void start_node_rows(NodeRows *rows);
 
 // The next row, decoded into `values` and `isnull`, which stay valid until the call after.
-// Waits for the node. False at the end.
+// Waits for the node. False at the end, and where the node was lost (rows->lost).
 bool next_node_row(NodeRows *rows, Datum *values, bool *isnull);
 
 // Whether next_node_row() would not have to wait.
 bool node_row_ready(NodeRows *rows);
+
+// The error by which the node was lost; raises it.
+[[noreturn]] void raise_lost(NodeRows *rows);
 
 // The request that next_node_row() would wait for, for remote_wait_any(); null when none.
 RemoteRequest *awaited_request(NodeRows *rows);

@@ -1,5 +1,7 @@
 #include "coordinator/executor/returning.h"
 
+#include "coordinator/planner/modify_sql.h"
+
 extern "C" {
 #include "access/htup_details.h"
 #include "access/sysattr.h"
@@ -52,7 +54,8 @@ Datum whole_row(Returning *returning) {
 
 } // namespace
 
-Returning *make_returning(CustomScanState *node, Relation relation, List *attributes) {
+Returning *make_returning(CustomScanState *node, Relation relation, const ModifyPlan *plan) {
+    List *attributes = plan->returned;
     if (attributes == NIL)
         return nullptr;
     List *scan_columns = castNode(CustomScan, node->ss.ps.plan)->custom_scan_tlist;
@@ -76,7 +79,10 @@ Returning *make_returning(CustomScanState *node, Relation relation, List *attrib
     returning->nulls = palloc0_array(bool, list_length(attributes));
     returning->row_values = palloc0_array(Datum, RelationGetDescr(relation)->natts);
     returning->row_nulls = palloc0_array(bool, RelationGetDescr(relation)->natts);
-    returning->decoder = make_row_decoder(fetched_columns(relation, attributes));
+    // The images for followers come after them, in the same format.
+    returning->decoder = make_row_decoder(fetched_columns(relation, attributes),
+                                          plan->images == NIL || images_are_binary(relation, plan));
+    returning->decoder->passed_over = list_length(plan->images);
     return returning;
 }
 

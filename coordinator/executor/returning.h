@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coordinator/executor/codec.h"
+#include "coordinator/planner/modify.h"
 
 extern "C" {
 #include "nodes/execnodes.h"
@@ -21,9 +22,9 @@ struct Returning {
     bool *row_nulls;
 };
 
-// For a node whose custom_scan_tlist has columns of `relation`, of which `attributes` are fetched.
-// Null when that list is empty.
-Returning *make_returning(CustomScanState *node, Relation relation, List *attributes);
+// For a node whose custom_scan_tlist has columns of `relation`, of which plan->returned are
+// fetched. Null when that list is empty.
+Returning *make_returning(CustomScanState *node, Relation relation, const ModifyPlan *plan);
 
 // Decodes a row and returns it projected, valid until the next call.
 TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result,

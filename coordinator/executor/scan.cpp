@@ -15,15 +15,22 @@ extern "C" {
 namespace panvel {
 namespace {
 
-bool advance(NodeStream *stream) {
-    stream->done = !next_node_row(&stream->rows, stream->values, stream->isnull);
-    return !stream->done;
+// Decodes the stream's next row; false at its end. Before the first row others may have to answer.
+bool advance(DistributedScanState *state, ScanRun *run, NodeStream *stream) {
+    while (!next_node_row(&stream->rows, stream->values, stream->isnull)) {
+        if (!stream->rows.lost) {
+            stream->done = true;
+            return false;
+        }
+        replace_stream(state, run, stream);
+    }
+    return true;
 }
 
 // ------------------------------------------------------------------------- unordered
 
 // The next stream with a row, whichever node was first; null at the end.
-NodeStream *next_unordered(ScanRun *run) {
+NodeStream *next_unordered(DistributedScanState *state, ScanRun *run) {
     for (;;) {
         CHECK_FOR_INTERRUPTS();
         int open = 0;
@@ -36,8 +43,12 @@ NodeStream *next_unordered(ScanRun *run) {
                 continue;
             if (node_row_ready(&stream->rows)) {
                 run->last_stream = index;
-                if (advance(stream))
+                if (stream->rows.lost) {
+                    replace_stream(state, run, stream);
+                    open++;
+                } else if (advance(state, run, stream)) {
                     return stream;
+                }
                 continue;
             }
             open++;
@@ -61,7 +72,7 @@ NodeStream *next_in_turn(DistributedScanState *state, ScanRun *run) {
             return nullptr;
         if (run->stream_count > 0) {
             NodeStream *stream = &run->streams[run->stream_count - 1];
-            if (!stream->done && advance(stream)) {
+            if (!stream->done && advance(state, run, stream)) {
                 run->rows_left--;
                 return stream;
             }
@@ -95,15 +106,15 @@ int compare_streams(Datum left, Datum right, void *argument) {
 NodeStream *next_ordered(DistributedScanState *state, ScanRun *run) {
     if (run->merge == nullptr) {
         MemoryContext old = MemoryContextSwitchTo(run->context);
-        run->merge = binaryheap_allocate(std::max(1, run->stream_count), compare_streams, state);
+        run->merge = binaryheap_allocate(1 + bms_num_members(run->shards), compare_streams, state);
         MemoryContextSwitchTo(old);
         for (int i = 0; i < run->stream_count; i++)
-            if (advance(&run->streams[i]))
+            if (advance(state, run, &run->streams[i]))
                 binaryheap_add_unordered(run->merge, Int32GetDatum(i));
         binaryheap_build(run->merge);
     } else if (run->last_stream >= 0) {
         // Only now is the row that was handed out last no longer needed.
-        if (advance(&run->streams[run->last_stream]))
+        if (advance(state, run, &run->streams[run->last_stream]))
             binaryheap_replace_first(run->merge, Int32GetDatum(run->last_stream));
         else
             binaryheap_remove_first(run->merge);
@@ -189,7 +200,7 @@ TupleTableSlot *access_next(ScanState *scan) {
     ScanRun *run = state->run;
     NodeStream *stream = run->in_turn                ? next_in_turn(state, run)
                          : state->sort_key_count > 0 ? next_ordered(state, run)
-                                                     : next_unordered(run);
+                                                     : next_unordered(state, run);
     return stream != nullptr ? fill_slot(state, stream) : ExecClearTuple(scan->ss_ScanTupleSlot);
 }
 

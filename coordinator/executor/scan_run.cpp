@@ -1,8 +1,12 @@
 // Executions of a distributed scan: one query to every node that holds shards of interest, all at
 // the same time.
 #include "coordinator/executor/scan_state.h"
+#include "coordinator/monitor/servers.h"
+#include "coordinator/replication/in_sync.h"
+#include "coordinator/transaction/transaction.h"
 
 extern "C" {
+#include "access/xact.h"
 #include "common/int.h"
 #include "executor/executor.h"
 #include "utils/memutils.h"
@@ -98,13 +102,23 @@ int64 evaluate_limit(DistributedScanState *state, ExprContext *context) {
     return pg_add_s64_overflow(count, offset, &sum) ? -1 : sum;
 }
 
+namespace {
+
+// Rows are locked where they are written, and a snapshot that is kept is the one that the
+// transaction's writes have.
+bool asks_leader(const DistributedScanState *state) {
+    return locks_rows(state) || (is_replicated(state->table) && IsolationUsesXactSnapshot());
+}
+
+} // namespace
+
 // Rows of a UNION cannot be locked, and are locked where they are written: then one group a shard.
-List *group_by_node(DistributedScanState *state, Bitmapset *shards) {
+List *group_by_node(DistributedScanState *state, Bitmapset *shards, List *failed) {
     List *groups = NIL;
     int shard = -1;
     while ((shard = bms_next_member(shards, shard)) >= 0) {
         const Shard *read = &state->table->shards[shard];
-        int32 node_id = locks_rows(state) ? write_node(read) : read_node(read);
+        int32 node_id = asks_leader(state) ? write_node(read) : read_node(read, failed);
         NodeShards *group = nullptr;
         ListCell *cell;
         foreach (cell, locks_rows(state) ? NIL : groups)
@@ -134,6 +148,22 @@ int batch_rows(DistributedScanState *state) {
         std::clamp(kBatchBytes / width, double{kMinBatchRows}, double{kMaxBatchRows}));
 }
 
+// Whether other placements of these shards could answer.
+bool is_replaceable(const DistributedScanState *state, Bitmapset *shards) {
+    if (locks_rows(state) || IsolationUsesXactSnapshot())
+        return false;
+    int shard = -1;
+    while ((shard = bms_next_member(shards, shard)) >= 0) {
+        const Shard *read = &state->table->shards[shard];
+        int readable = 0;
+        for (int i = 0; i < read->placement_count; i++)
+            readable += read->placements[i].active;
+        if (readable < 2)
+            return false;
+    }
+    return true;
+}
+
 void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
                  const NodeShards *group, int64 limit) {
     NodeRows *rows = &stream->rows;
@@ -145,6 +175,9 @@ void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
     rows->params = run->params;
     rows->decoder = state->decoder;
     rows->locks = locks_rows(state);
+    rows->replaceable = is_replaceable(state, group->shards);
+    stream->shards = group->shards;
+    stream->done = false;
     rows->bounded = is_bounded(state, limit);
     rows->batch_rows = batch_rows(state);
     rows->context = run->context;
@@ -164,6 +197,7 @@ bool locks_in_turn(const DistributedScanState *state, int64 limit) {
 // Everything that an execution depends on; nothing is sent.
 ScanRun *evaluate_run(DistributedScanState *state) {
     ExprContext *context = state->css.ss.ps.ps_ExprContext;
+    state->table = refresh_table(state->table);
     MemoryContext memory =
         AllocSetContextCreate(state->context, "panvel run", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(memory);
@@ -178,10 +212,23 @@ ScanRun *evaluate_run(DistributedScanState *state) {
     return run;
 }
 
+// Rows that are locked, or have been changed, by this transaction are so under the epoch of that
+// time.
+void note_epochs(DistributedScanState *state, Bitmapset *shards) {
+    int shard = -1;
+    while (is_replicated(state->table) && (shard = bms_next_member(shards, shard)) >= 0) {
+        if (locks_rows(state))
+            note_written(state->table, &state->table->shards[shard]);
+        else
+            check_written(state->table, &state->table->shards[shard]);
+    }
+}
+
 void send_run(DistributedScanState *state, ScanRun *run) {
+    note_epochs(state, run->shards);
     MemoryContext old = MemoryContextSwitchTo(run->context);
     List *groups = group_by_node(state, run->shards);
-    run->streams = palloc0_array(NodeStream, 1 + list_length(groups));
+    run->streams = palloc0_array(NodeStream, 1 + bms_num_members(run->shards));
     run->in_turn = locks_in_turn(state, run->limit);
     run->rows_left = run->limit;
     if (run->in_turn) {
@@ -234,6 +281,30 @@ void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *g
     init_stream(state, run, stream, group, limit);
     start_node_rows(&stream->rows);
     run->stream_count++;
+}
+
+void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream) {
+    int32 lost = stream->rows.node_id;
+    want_probe(server_of_node(lost));
+    Bitmapset *shards = stream->shards;
+    MemoryContext old = MemoryContextSwitchTo(run->context);
+    run->failed = list_append_unique_int(run->failed, lost);
+    state->table = refresh_table(state->table);
+    note_epochs(state, shards);
+    List *groups = group_by_node(state, shards, run->failed);
+    ListCell *cell;
+    foreach (cell, groups)
+        if (transaction_wrote_on(lost) ||
+            list_member_int(run->failed, static_cast<NodeShards *>(lfirst(cell))->node_id))
+            raise_lost(&stream->rows);
+    stop_node_rows(&stream->rows);
+    memset(stream, 0, sizeof(*stream));
+    auto *first = static_cast<NodeShards *>(linitial(groups));
+    init_stream(state, run, stream, first, run->limit);
+    start_node_rows(&stream->rows);
+    for_each_from(cell, groups, 1)
+        start_stream(state, run, static_cast<NodeShards *>(lfirst(cell)), run->limit);
+    MemoryContextSwitchTo(old);
 }
 
 ScanRun *start_run(DistributedScanState *state) {

@@ -20,6 +20,7 @@ struct NodeStream {
     Datum *values;
     bool *isnull;
     bool done;
+    Bitmapset *shards;
 };
 
 // Shards that one statement reads, and the node that answers for them.
@@ -35,7 +36,8 @@ struct ScanRun {
     RemoteParams *params; // may be null
     int64 limit;          // -1: none
     int stream_count;
-    NodeStream *streams;
+    NodeStream *streams; // room for one a shard
+    List *failed;        // integer: nodes that were lost meanwhile
 
     bool in_turn;  // one stream after the other, each for what is left of the limit
     List *waiting; // NodeShards *: not started yet
@@ -93,8 +95,12 @@ void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *g
 // Ends it, read to its end or not, and frees it.
 void end_run(DistributedScanState *state, ScanRun *run);
 
-// List of NodeShards *.
-List *group_by_node(DistributedScanState *state, Bitmapset *shards);
+// Has other placements answer for a stream whose node was lost. Raises the node's error where there
+// are none, or where the transaction counts on what it did on the node.
+void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream);
+
+// List of NodeShards *. `failed`: nodes (integer List) to be passed over where others can answer.
+List *group_by_node(DistributedScanState *state, Bitmapset *shards, List *failed = NIL);
 // `limit` < 0: none.
 char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit);
 int64 evaluate_limit(DistributedScanState *state, ExprContext *context);

@@ -66,11 +66,10 @@ void send_statements(UpdateState *state) {
     RemoteParams *params = evaluate_params(modify->params, context);
     state->shards = evaluate_prune(state->prune, modify->table, context);
     state->requests = palloc0_array(WriteRequest, modify->table->shard_count);
-    bool binary = state->returning != nullptr && state->returning->decoder->binary;
     int index = -1;
     while ((index = bms_next_member(state->shards, index)) >= 0)
         state->requests[state->request_count++] =
-            send_write(modify, &modify->table->shards[index], modify->plan->tail, params, binary);
+            send_write(modify, &modify->table->shards[index], modify->plan->tail, params);
     MemoryContextSwitchTo(previous);
 }
 
@@ -85,6 +84,7 @@ void execute(UpdateState *state) {
             state->requests[i].request = nullptr;
         }
     }
+    finish_all_writes(&state->modify);
 }
 
 TupleTableSlot *next_returned(UpdateState *state) {
@@ -129,8 +129,9 @@ void begin_update(CustomScanState *node, EState *, int) {
         UpdateState *state = state_of(node);
         begin_modify(&state->modify);
         state->prune = make_prune_evaluator(state->modify.plan->prune, &node->ss.ps);
-        state->returning =
-            make_returning(node, node->ss.ss_currentRelation, state->modify.plan->returned);
+        state->returning = make_returning(node, node->ss.ss_currentRelation, state->modify.plan);
+        if (state->returning != nullptr)
+            state->modify.binary_results = state->returning->decoder->binary;
     });
 }
 

@@ -39,6 +39,10 @@ enum PrivateField {
     kSent,
     kTailMany,
     kOnConflict,
+    kImages,
+    kApplyCommand,
+    kApplyOne,
+    kApplyMany,
 };
 
 Node *string_or_null(const char *text) {
@@ -59,6 +63,10 @@ List *private_of(const ModifyPlan *plan) {
     fields = lappend(fields, plan->sent);
     fields = lappend(fields, string_or_null(plan->tail_many));
     fields = lappend(fields, makeInteger(plan->on_conflict));
+    fields = lappend(fields, plan->images);
+    fields = lappend(fields, string_or_null(plan->apply_command));
+    fields = lappend(fields, string_or_null(plan->apply_one));
+    fields = lappend(fields, string_or_null(plan->apply_many));
     return fields;
 }
 
@@ -262,6 +270,10 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
     plan->sent = static_cast<List *>(list_nth(fields, kSent));
     plan->tail_many = text_of(list_nth(fields, kTailMany));
     plan->on_conflict = static_cast<OnConflictAction>(intVal(list_nth(fields, kOnConflict)));
+    plan->images = static_cast<List *>(list_nth(fields, kImages));
+    plan->apply_command = text_of(list_nth(fields, kApplyCommand));
+    plan->apply_one = text_of(list_nth(fields, kApplyOne));
+    plan->apply_many = text_of(list_nth(fields, kApplyMany));
     plan->params = static_cast<List *>(linitial(scan->custom_exprs));
     plan->assigned_key = static_cast<Expr *>(lthird(scan->custom_exprs));
     List *prune_value = static_cast<List *>(lsecond(scan->custom_exprs));

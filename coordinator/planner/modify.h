@@ -27,7 +27,14 @@ struct ModifyPlan {
     const char *tail;
 
     List *returned; // attribute numbers the shards return (integer List); NIL: nothing is
+    List *images;   // a replicated table's leader returns these after them: for the followers
     List *params;   // List of Expr: parameters of the statement, after those of an INSERT's row
+
+    // A follower's statement for the images of one row, and for arrays of many. NIL images: it gets
+    // the leader's statement.
+    const char *apply_command;
+    const char *apply_one;
+    const char *apply_many;
 
     // UPDATE, DELETE
     PruneKey *prune;    // null: all shards

@@ -117,6 +117,18 @@ bool keeps_shard(PlannerInfo *root, Relation relation, Expr *expr) {
            (var->varattno == attribute || var->varattno == attribute + kExcludedColumns);
 }
 
+// Its own value, or the excluded one where rows conflict by the primary key.
+bool keeps_key(PlannerInfo *root, Relation relation, Expr *expr, AttrNumber attribute) {
+    if (!IsA(expr, Var))
+        return false;
+    Var *var = castNode(Var, expr);
+    if (var->varno != root->parse->resultRelation)
+        return false;
+    return var->varattno == attribute ||
+           (var->varattno == attribute + kExcludedColumns &&
+            list_member_oid(infer_arbiter_indexes(root), RelationGetPrimaryKeyIndex(relation)));
+}
+
 void append_update(PlannerInfo *root, Relation relation, StringInfo sql, ShippedParams *params) {
     OnConflictExpr *conflict = root->parse->onConflict;
     Oid relid = RelationGetRelid(relation);
@@ -131,6 +143,14 @@ void append_update(PlannerInfo *root, Relation relation, StringInfo sql, Shipped
         if (entry->resno == get_distributed_table(relid)->distribution_attribute &&
             !keeps_shard(root, relation, expr))
             refuse_key_update(get_distributed_table(relid));
+        if (is_followed_key(relation, entry->resno) &&
+            !keeps_key(root, relation, expr, entry->resno))
+            refuse_modification(relid,
+                                psprintf("updating primary key column %s, with a replication "
+                                         "factor above 1,",
+                                         column_name(relation, entry->resno)),
+                                "Delete the row and insert it with the new key, in one "
+                                "transaction.");
         appendStringInfo(sql, "%s%s = %s", separator, column_name(relation, entry->resno),
                          ship_or_refuse(root, expr, "ON CONFLICT DO UPDATE", params));
         separator = ", ";

@@ -25,10 +25,10 @@ extern "C" {
 namespace panvel {
 namespace {
 
-void append_returning(StringInfo sql, Relation relation, List *returned) {
+void append_returning(StringInfo sql, Relation relation, const ModifyPlan *plan) {
     const char *separator = " RETURNING ";
     ListCell *cell;
-    foreach (cell, returned) {
+    foreach (cell, list_concat_copy(plan->returned, plan->images)) {
         appendStringInfo(sql, "%st.%s", separator, column_name(relation, lfirst_int(cell)));
         separator = ", ";
     }
@@ -101,8 +101,10 @@ void check_assigned_key(Index varno, const DistributedTable *table, Expr *expr, 
     plan->assigned_key = expr;
 }
 
-void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, ModifyPlan *plan,
-                        ShippedParams *params) {
+// Returns the columns that are assigned (integer List), but for those that are assigned themselves.
+List *append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, ModifyPlan *plan,
+                         ShippedParams *params) {
+    List *assigned = NIL;
     Index varno = root->parse->resultRelation;
     const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
     const char *separator = " AS t SET ";
@@ -118,6 +120,8 @@ void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, Mo
         if (attribute == table->distribution_attribute)
             check_assigned_key(varno, table, entry->expr, plan);
         Expr *expr = without_domain_check(entry->expr);
+        if (!is_column(expr, varno, attribute))
+            assigned = lappend_int(assigned, attribute);
         if (IsA(expr, SubscriptingRef) && castNode(SubscriptingRef, expr)->refassgnexpr != nullptr)
             refuse_modification(table->relid, "assignment to an array element",
                                 "Assign the whole array.");
@@ -133,6 +137,7 @@ void append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, Mo
         const char *column = column_name(relation, plain_column(relation));
         appendStringInfo(sql, "%s%s = t.%s", separator, column, column);
     }
+    return assigned;
 }
 
 void append_filter(PlannerInfo *root, List *quals, StringInfo sql, ShippedParams *params) {
@@ -279,13 +284,15 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
     initStringInfo(&tail);
     if (plan->operation == CMD_UPDATE) {
         plan->command = "UPDATE ";
-        append_assignments(root, relation, &tail, plan, &params);
+        List *assigned = append_assignments(root, relation, &tail, plan, &params);
+        build_apply_sql(relation, assigned, plan);
     } else {
         plan->command = "DELETE FROM ";
         appendStringInfoString(&tail, " AS t");
+        build_apply_sql(relation, NIL, plan);
     }
     append_filter(root, quals, &tail, &params);
-    append_returning(&tail, relation, plan->returned);
+    append_returning(&tail, relation, plan);
     plan->tail = tail.data;
     plan->params = params.exprs;
 }
@@ -316,7 +323,9 @@ void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
         params.exprs = lappend(params.exprs, placeholder(i));
     append_on_conflict(root, relation, &end, &params);
     plan->params = list_copy_tail(params.exprs, list_length(plan->sent));
-    append_returning(&end, relation, plan->returned);
+    if (plan->on_conflict != ONCONFLICT_NONE)
+        build_apply_sql(relation, plan->sent, plan);
+    append_returning(&end, relation, plan);
     appendStringInfoString(&one, end.data);
     appendStringInfoString(&many, end.data);
     plan->command = "INSERT INTO ";

@@ -21,6 +21,17 @@ void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan);
 void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
                         ShippedParams *params);
 
+// For a table with followers: fills images and apply_*. `changed`: the columns (integer List) that
+// the statement may have changed in a row it found. Refuses (0A000) a change of the primary key.
+void build_apply_sql(Relation relation, List *changed, ModifyPlan *plan);
+
+// Whether all that the leader returns comes in binary and goes so to the followers, one by one and
+// as elements of arrays; else everything is text.
+bool images_are_binary(Relation relation, const ModifyPlan *plan);
+
+// Whether it is a column of the primary key by which followers find a row.
+bool is_followed_key(Relation relation, AttrNumber attribute);
+
 // The expression's SQL text, or a refusal (0A000) that says why the shards cannot evaluate it.
 // `where` names its place in the statement ("WHERE").
 char *ship_or_refuse(PlannerInfo *root, Expr *expr, const char *where, ShippedParams *params);

@@ -243,6 +243,12 @@ ErrorData *remote_error(RemoteRequest *request) {
     return nullptr;
 }
 
+bool is_node_failure(int sqlstate) {
+    return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_CONNECTION_EXCEPTION ||
+           sqlstate == ERRCODE_ADMIN_SHUTDOWN || sqlstate == ERRCODE_CRASH_SHUTDOWN ||
+           sqlstate == ERRCODE_CANNOT_CONNECT_NOW;
+}
+
 void remote_release(RemoteRequest *request) {
     discard(request);
 }

@@ -85,6 +85,10 @@ bool remote_poll(RemoteRequest *request);
 // The error of a request that is done, or null: a copy in CurrentMemoryContext.
 ErrorData *remote_error(RemoteRequest *request);
 
+// Whether an error of this SQLSTATE says that the node or the connection to it failed, and nothing
+// about the statement.
+bool is_node_failure(int sqlstate);
+
 // Frees the request and its result before its memory context does.
 void remote_release(RemoteRequest *request);
 

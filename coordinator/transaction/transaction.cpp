@@ -3,6 +3,7 @@
 
 #include "coordinator/core/gid.h"
 #include "coordinator/remote/connection.h"
+#include "coordinator/replication/in_sync.h"
 #include "coordinator/transaction/commit_record.h"
 #include "coordinator/transaction/crash_point.h"
 #include "coordinator/transaction/doubt.h"
@@ -310,6 +311,7 @@ void pre_commit() {
         end_readers(true);
         return;
     }
+    confirm_epochs();
     // A serializable transaction may still fail locally after this point.
     bool alone = list_length(writers) == 1 && !IsolationIsSerializable() &&
                  !TransactionIdIsValid(GetTopTransactionIdIfAny());
@@ -439,6 +441,8 @@ void refuse_prepare() {
 }
 
 void at_transaction_event(XactEvent event, void *) {
+    if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT)
+        forget_written();
     switch (event) {
     case XACT_EVENT_PRE_COMMIT:
         pg::entry([] { pre_commit(); });

@@ -44,7 +44,8 @@ CREATE TABLE panvel.shard (
     shard_id bigint NOT NULL PRIMARY KEY,
     colocation_id int NOT NULL,
     hash_min bigint NOT NULL, -- inclusive
-    hash_max bigint NOT NULL  -- inclusive
+    hash_max bigint NOT NULL, -- inclusive
+    epoch bigint NOT NULL     -- of the in-sync set: one more with every change of it
 );
 CREATE INDEX shard_colocation_id_idx ON panvel.shard (colocation_id);
 

@@ -214,7 +214,7 @@ REFUSED = {
         ("'t', 'id', -3", "22023", "at least 1"),
         ("'t', 'id', 1000000", "22023", "at most"),
         ("'t', 'id', 8, 0", "22023", "at least 1"),
-        ("'t', 'id', 8, 2", "0A000", "replication factor 2 is not supported"),
+        ("'t', 'id', 8, 2", "55000", "needs a primary key"),
         ("'t', 'id', 8, 4", "55000", "needs 4 nodes, there are 3"),
         ("'nonesuch', 'id'", "42P01", "does not exist"),
         ("0, 'id'", "42P01", "does not exist"),
@@ -322,7 +322,7 @@ def test_settings(cluster, error_of):
         connection.execute("create table u (id int)")
         connection.execute("set panvel.replication_factor = 2")
         error = error_of(connection.execute, "select panvel.create_distributed_table('u', 'id')")
-        assert error.sqlstate == "0A000"
+        assert error.sqlstate == "55000"  # it has no primary key
 
 
 def test_rolls_back_everywhere(cluster):

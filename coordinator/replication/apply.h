@@ -1,0 +1,33 @@
+// What the leader of a shard has changed, carried to its followers in the same transaction.
+#pragma once
+
+#include "coordinator/planner/modify.h"
+#include "coordinator/remote/remote.h"
+
+extern "C" {
+#include "utils/relcache.h"
+}
+
+namespace panvel {
+
+// The followers' statements of one local statement.
+struct Followers {
+    MemoryContext context; // the local statement's
+    Relation relation;
+    const DistributedTable *table;
+    List *under_way; // Apply *
+};
+
+// Has every follower of the shard execute `statement` as the leader did, where it changed `rows`.
+void repeat_on_followers(Followers *followers, const Shard *shard, const RemoteStatement *statement,
+                         int64 rows);
+
+// Sends the images that end each row of the leader's result to every follower of the shard.
+void send_images(Followers *followers, const ModifyPlan *plan, const Shard *shard,
+                 const PGresult *result);
+
+// Waits for all of them. XX001 where a follower does not have the rows that the leader changed. To
+// be called before the local statement ends or hands out a row.
+void finish_followers(Followers *followers);
+
+} // namespace panvel
