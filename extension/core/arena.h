@@ -83,7 +83,8 @@ template <typename T> class ArenaVector {
     size_t capacity_ = 0;
 };
 
-// A set of 64-bit keys below 2^63: open addressing, at most half full.
+// A set of 64-bit keys below 2^63: open addressing, at most half full. A small filter beside it
+// (Bloom, 1970, of one hash function) tells most keys that are not in it without looking there.
 class KeySet {
   public:
     explicit KeySet(Arena arena) : arena_(arena) {}
@@ -91,6 +92,7 @@ class KeySet {
     size_t size() const { return size_; }
     void clear() {
         size_ = 0;
+        std::memset(filter_, 0, sizeof(filter_));
         if (keys_ != nullptr)
             std::memset(keys_, 0xFF, (mask_ + 1) * sizeof(uint64_t));
     }
@@ -102,16 +104,23 @@ class KeySet {
         if (*place == key)
             return false;
         *place = key;
+        filter_[hash(key) >> 58] |= filter_bit(key);
         size_++;
         return true;
     }
     bool contains(uint64_t key) const { return keys_ != nullptr && *find(key) == key; }
+    // False for no key of the set, and for few others as long as it is small. Without a branch.
+    bool may_contain(uint64_t key) const {
+        return (filter_[hash(key) >> 58] & filter_bit(key)) != 0;
+    }
 
   private:
     static constexpr uint64_t kEmpty = ~0ull;
 
+    static uint64_t hash(uint64_t key) { return key * 0x9E3779B97F4A7C15ull; }
+    static uint64_t filter_bit(uint64_t key) { return 1ull << (hash(key) >> 52 & 63); }
     uint64_t *find(uint64_t key) const {
-        uint64_t i = (key * 0x9E3779B97F4A7C15ull) >> 20;
+        uint64_t i = hash(key) >> 20;
         for (;; i++) {
             uint64_t *place = &keys_[i & mask_];
             if (*place == key || *place == kEmpty)
@@ -136,6 +145,7 @@ class KeySet {
     uint64_t *keys_ = nullptr;
     uint64_t mask_ = 0;
     size_t size_ = 0;
+    uint64_t filter_[64] = {};
 };
 
 } // namespace ann

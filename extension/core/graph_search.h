@@ -94,12 +94,20 @@ struct LayerSearch {
     // block up.
     void skip_visited(Expansion *expansion) const {
         constexpr float kNothing = std::numeric_limits<float>::quiet_NaN();
-        for (uint32_t i = 0; i < expansion->count; i++)
-            if (expansion->links[i].empty() || visited.contains(expansion->links[i].key()))
-                expansion->estimates[i] = kNothing;
-        for (; expansion->count % kNeighborBlock != 0; expansion->count++) {
+        for (; expansion->count % kNeighborBlock != 0; expansion->count++)
             expansion->links[expansion->count] = Link::none();
-            expansion->estimates[expansion->count] = kNothing;
+        for (uint32_t first = 0; first < expansion->count; first += kNeighborBlock) {
+            const Link *links = expansion->links + first;
+            uint32_t maybe = 0;
+            for (uint32_t i = 0; i < kNeighborBlock; i++)
+                maybe |=
+                    static_cast<uint32_t>(links[i].empty() | visited.may_contain(links[i].key()))
+                    << i;
+            for (; maybe != 0; maybe &= maybe - 1) {
+                auto i = static_cast<uint32_t>(std::countr_zero(maybe));
+                if (links[i].empty() || visited.contains(links[i].key()))
+                    expansion->estimates[first + i] = kNothing;
+            }
         }
     }
     void clear() {
@@ -184,32 +192,57 @@ void search_layer(Graph &graph, LayerSearch &search, const Candidate *entries, s
     std::sort(search.results.begin(), search.results.end(), nearer);
 }
 
+// Takes the nearest element out of the frontier that has not been taken yet; none when nothing in
+// it can be among the results.
+inline Candidate take_nearest(LayerSearch &search, size_t ef) {
+    Frontier &frontier = search.frontier;
+    while (!frontier.empty() && !search.beyond(frontier.distance(), ef)) {
+        Candidate nearest = {frontier.distance(), false, frontier.nearest()};
+        frontier.pop(search.limit(ef));
+        if (search.visited.insert(nearest.link.key()))
+            return nearest;
+    }
+    return {0, false, Link::none()};
+}
+
 // As search_layer(), by estimated distances (SymphonyQG, arXiv 2411.12229): what is estimated near
 // is expanded, and only then is its exact distance known. An element may be estimated from several
 // neighbours; the lowest estimate decides when it is expanded. The Graph also gives
 //   bool expand(Link link, Expansion *out)
 //   void prepare(Link link)                       a hint that it may be expanded next
+//
+// Once the search has come near, the next element is taken before the one at hand is expanded, and
+// so is on its way from memory meanwhile. One that turns out to be nearer has to wait for one turn,
+// but what was taken would have been expanded anyway, unless it is beyond the results by then.
 template <typename Graph>
 void search_coded(Graph &graph, LayerSearch &search, Expansion *expansion, const Candidate *entries,
                   size_t entry_count, size_t ef) {
+    constexpr size_t kNear = 6; // so many elements expanded
     Frontier &frontier = search.frontier;
     search.clear();
     for (size_t i = 0; i < entry_count; i++)
         frontier.add(entries[i].link, entries[i].distance);
-    while (!frontier.empty() && !search.beyond(frontier.distance(), ef)) {
-        Link link = frontier.nearest();
-        frontier.pop(search.limit(ef));
-        if (!search.visited.insert(link.key()))
-            continue;
-        if (!frontier.empty())
+    Candidate next = {0, false, Link::none()};
+    for (;;) {
+        Candidate nearest = next;
+        if (nearest.link.empty() || search.beyond(nearest.distance, ef))
+            nearest = take_nearest(search, ef);
+        if (nearest.link.empty())
+            break;
+        next.link = Link::none();
+        if (search.results.size() >= kNear)
+            next = take_nearest(search, ef);
+        if (!next.link.empty())
+            graph.prepare(next.link);
+        else if (!frontier.empty())
             graph.prepare(frontier.nearest());
-        if (!graph.expand(link, expansion))
+        if (!graph.expand(nearest.link, expansion))
             continue;
         search.distances++;
         search.accept(expansion->element, ef);
         search.skip_visited(expansion);
         frontier.add(expansion->links, expansion->estimates, expansion->count, search.limit(ef));
-        if (!frontier.empty())
+        if (next.link.empty() && !frontier.empty())
             graph.prepare(frontier.nearest());
     }
     std::sort(search.results.begin(), search.results.end(), nearer);

@@ -64,13 +64,8 @@ EdgeFactors encode_edge(Metric metric, const float *u, const float *v, uint32_t 
 }
 
 void put_code(uint8_t *block, uint32_t slot, const uint8_t *code, uint32_t padded, uint32_t bits) {
-    uint32_t shift = slot < 16 ? 0 : 4;
-    auto keep = static_cast<uint8_t>(slot < 16 ? 0xF0 : 0x0F);
-    uint8_t *at = block + slot % 16;
-    for (uint32_t i = 0; i < code_bytes(padded, bits); i++, at += 32) {
-        at[0] = static_cast<uint8_t>((at[0] & keep) | (code[i] & 15) << shift);
-        at[16] = static_cast<uint8_t>((at[16] & keep) | (code[i] >> 4) << shift);
-    }
+    for_code_bytes(block, slot, code, padded, bits,
+                   [block](const uint8_t *place, uint8_t value) { block[place - block] = value; });
 }
 
 void get_code(const uint8_t *block, uint32_t slot, uint32_t padded, uint32_t bits, uint8_t *code) {

@@ -40,6 +40,19 @@ struct EdgeFactors {
 EdgeFactors encode_edge(Metric metric, const float *u, const float *v, uint32_t padded,
                         uint32_t bits, uint8_t *code);
 
+// What each byte of a block is when a code is its number `slot` < 32 and the others stay: calls
+// `set` with a byte's place and its new value.
+template <typename Set>
+void for_code_bytes(const uint8_t *block, uint32_t slot, const uint8_t *code, uint32_t padded,
+                    uint32_t bits, Set set) {
+    uint32_t shift = slot < 16 ? 0 : 4;
+    auto keep = static_cast<uint8_t>(slot < 16 ? 0xF0 : 0x0F);
+    const uint8_t *at = block + slot % 16;
+    for (uint32_t i = 0; i < code_bytes(padded, bits); i++, at += 32) {
+        set(at, static_cast<uint8_t>((at[0] & keep) | (code[i] & 15) << shift));
+        set(at + 16, static_cast<uint8_t>((at[16] & keep) | (code[i] >> 4) << shift));
+    }
+}
 // Writes a code as number `slot` < 32 of a block, in place; the others stay. A block starts as
 // zeroes.
 void put_code(uint8_t *block, uint32_t slot, const uint8_t *code, uint32_t padded, uint32_t bits);

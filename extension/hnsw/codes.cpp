@@ -18,11 +18,8 @@ void encode_edge(const GraphIndex *graph, const float *from, const float *to, Ed
 
 void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 place,
               const EdgeCode &edge) {
-    const ann::ElementLayout &l = graph->layout;
-    list.factors[place] = edge.factors.constant;
-    list.factors[list.slots + place] = edge.factors.slope;
-    ann::put_code(list.codes + static_cast<size_t>(place / ann::kBlock) * l.code_bytes,
-                  place % ann::kBlock, edge.code, ann::padded_dim(l.dim), graph->meta.code_bits);
+    InPlace writer;
+    put_edge(graph, list, place, edge, &writer);
 }
 
 void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCode *out) {

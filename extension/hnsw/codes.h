@@ -35,6 +35,24 @@ inline void encode_edge(const GraphIndex *graph, const Rotated &from, const Rota
 }
 void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 place,
               const EdgeCode &edge);
+// Writes where it is told to, as pg::PageDelta::set() will.
+struct InPlace {
+    void set(const void *place, const void *bytes, uint32 size) {
+        memcpy(const_cast<void *>(place), bytes, size);
+    }
+};
+// The same by `writer`: InPlace or pg::PageDelta.
+template <typename Writer>
+void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 place,
+              const EdgeCode &edge, Writer *writer) {
+    const ann::ElementLayout &l = graph->layout;
+    writer->set(&list.factors[place], &edge.factors.constant, sizeof(float));
+    writer->set(&list.factors[list.slots + place], &edge.factors.slope, sizeof(float));
+    ann::for_code_bytes(
+        list.codes + static_cast<size_t>(place / ann::kBlock) * l.code_bytes, place % ann::kBlock,
+        edge.code, ann::padded_dim(l.dim), graph->meta.code_bits,
+        [writer](const uint8 *at, uint8 value) { writer->set(at, &value, sizeof(value)); });
+}
 // Encodes the edge from `from` to the element at `link`; a zero code when that is gone.
 void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCode *out);
 

@@ -135,9 +135,13 @@ void meet_neighbors(Insertion *insertion) {
         if (!graph->layout.has_codes(level))
             continue;
         neighbors.edges = insertion->arena.array<NewEdges>(neighbors.filled);
-        for (uint32 i = 0; i < neighbors.filled; i++)
+        PageGraph pages{graph, insertion->vector, insertion->table, nullptr, level};
+        for (uint32 i = 0; i < neighbors.filled; i++) {
+            if (i + 1 < neighbors.filled)
+                pages.prepare(neighbors.list[i + 1].link);
             meet_neighbor(graph, neighbors.list[i].link, level, element, neighbors.list[i].distance,
                           &neighbors.edges[i]);
+        }
     }
 }
 

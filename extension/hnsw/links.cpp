@@ -2,6 +2,7 @@
 #include "extension/hnsw/codes.h"
 #include "extension/hnsw/slot.h"
 #include "extension/hnsw/write.h"
+#include "extension/pg/page_delta.h"
 
 namespace vec {
 namespace {
@@ -98,18 +99,22 @@ struct NewLink {
     Placement placement;
 };
 
-// Puts the link, with its code, in a list that is being changed.
+// Puts the link, with its code, in a list by `writer`: InPlace or pg::PageDelta.
+template <typename Writer>
 void put_link(GraphIndex *graph, const ann::NeighborList &list, const NewLink &link,
-              const EdgeCode &edge) {
+              const EdgeCode &edge, Writer *writer) {
     uint32 place = link.placement.place;
     if (list.blocks > 0)
-        put_edge(graph, list, place, edge);
+        put_edge(graph, list, place, edge, writer);
     PANVEL_ASSERT(place < list.slots && find_in(list, link.link, place) == kNowhere);
-    list.links[place] = link.link;
+    writer->set(&list.links[place], &link.link, sizeof(ann::Link));
+    auto set_distance = [&](uint32 i, float distance) {
+        writer->set(&list.distances[i], &distance, sizeof(distance));
+    };
     for (uint32 i = 0; i < list.slots; i++)
         if (link.placement.covers(i))
-            list.distances[i] = ann::with_chosen(list.distances[i], false);
-    list.distances[place] = ann::with_chosen(link.distance, link.placement.chosen);
+            set_distance(i, ann::with_chosen(list.distances[i], false));
+    set_distance(place, ann::with_chosen(link.distance, link.placement.chosen));
 }
 
 // The vector of the element, copied; false when it is gone.
@@ -136,22 +141,41 @@ bool is_as_expected(const ann::NeighborList &list, const NewLink &link) {
     return find_in(list, link.link, placement.place) == kNowhere;
 }
 
-bool store_level0(GraphIndex *graph, ann::Link to, const NewLink &link, const EdgeCode &edge) {
+// Puts the link in an element's list, in one record.
+void change_level0(GraphIndex *graph, const OpenElement &element, ann::Link to, const NewLink &link,
+                   const EdgeCode &edge) {
     const ann::ElementLayout &l = graph->layout;
+    const ann::ElementImage &image = element.image;
+    uint32 place = link.placement.place;
+    bool keep = link.keep || image.kept(place);
+    if (!l.spanned()) {
+        pg::PageDelta delta(graph->relation, element.buffer);
+        put_link(graph, image.list(l), link, edge, &delta);
+        uint32 bit = 1U << (place % 32);
+        uint32 &kept = image.header().kept[place / 32];
+        uint32 bits = keep ? kept | bit : kept & ~bit;
+        delta.set(&kept, &bits, sizeof(bits));
+        delta.finish();
+        return;
+    }
+    GenericXLogState *state;
+    InPlace writer;
+    ann::ElementImage changed = start_change(graph, element, to, &state);
+    put_link(graph, changed.list(l), link, edge, &writer);
+    changed.set_kept(place, keep);
+    finish_change(graph, element, to, state);
+}
+
+bool store_level0(GraphIndex *graph, ann::Link to, const NewLink &link, const EdgeCode &edge) {
     OpenElement element;
     if (!open_for_change(graph, to, &element))
         return false;
-    const ann::ElementImage before = element.image;
+    const ann::ElementImage &now = element.image;
     uint32 place = link.placement.place;
-    bool allowed = is_as_expected(before.list(l), link) &&
-                   (!before.kept(place) || link.placement.expected == link.link);
-    if (allowed) {
-        GenericXLogState *state;
-        ann::ElementImage image = start_change(graph, element, to, &state);
-        put_link(graph, image.list(l), link, edge);
-        image.set_kept(place, link.keep || image.kept(place));
-        finish_change(graph, element, to, state);
-    }
+    bool allowed = is_as_expected(now.list(graph->layout), link) &&
+                   (!now.kept(place) || link.placement.expected == link.link);
+    if (allowed)
+        change_level0(graph, element, to, link, edge);
     close_element(element);
     return allowed;
 }
@@ -180,11 +204,12 @@ bool store_upper(GraphIndex *graph, ann::Link to, int level, const NewLink &link
     ann::UpperImage slot;
     if (!lock_upper(graph, to, level, &buffer, &slot))
         return false;
-    bool same = is_as_expected(slot.list(graph->layout), link);
+    ann::NeighborList list = slot.list(graph->layout);
+    bool same = is_as_expected(list, link);
     if (same) {
-        GenericXLogState *state = GenericXLogStart(graph->relation);
-        put_link(graph, edit_upper(graph, state, buffer, slot), link, edge);
-        GenericXLogFinish(state);
+        pg::PageDelta delta(graph->relation, buffer);
+        put_link(graph, list, link, edge, &delta);
+        delta.finish();
     }
     UnlockReleaseBuffer(buffer);
     return same;

@@ -62,11 +62,9 @@ void take_list(const ann::QueryTable &table, const ann::NeighborList &list, cons
 void prepare_slot(GraphIndex *graph, PageKind kind, ann::Link link, uint32 bytes) {
     if (link.block >= graph->known_blocks || link.slot >= graph->page_slots[kind])
         return;
-    const char *page = pg::prepare_recent_page(graph->relation, link.block);
-    if (page == nullptr) {
-        PrefetchBuffer(graph->relation, MAIN_FORKNUM, link.block);
+    const char *page = pg::prefetch_page(graph->relation, link.block);
+    if (page == nullptr)
         return;
-    }
     const uint8 *slot = slot_at(graph->layout, const_cast<char *>(page), kind, link.slot);
     __builtin_prefetch(page);
     __builtin_prefetch(page_tail(const_cast<char *>(page)));

@@ -18,15 +18,59 @@ Buffer *places;
 uint32 place_mask;
 uint32 reads;
 
+// By how much buffer numbers were above block numbers when a relation's page was last looked up.
+struct Shift {
+    uint32 file;
+    int64 shift;
+};
+Shift shifts[16];
+
+void allocate_places() {
+    uint32 count = std::bit_ceil(Min(static_cast<uint32>(NBuffers), kMaxPlaces / 2)) * 2;
+    places =
+        static_cast<Buffer *>(MemoryContextAllocZero(TopMemoryContext, count * sizeof(Buffer)));
+    place_mask = count - 1;
+}
+
+Shift *shift_of(Relation relation) {
+    return &shifts[file_number(relation) % lengthof(shifts)];
+}
+
+// InvalidBuffer where that makes no sense. The block number in the buffer is looked at without a
+// lock: whoever pins the buffer compares all.
+Buffer guess(Relation relation, BlockNumber block) {
+    const Shift *shift = shift_of(relation);
+    int64 buffer = shift->shift + block;
+    if (shift->file != file_number(relation) || buffer <= 0 || buffer > NBuffers ||
+        GetBufferDescriptor(buffer - 1)->tag.blockNum != block)
+        return InvalidBuffer;
+    return static_cast<Buffer>(buffer);
+}
+
+void remember(Buffer *place, Relation relation, BlockNumber block, Buffer buffer) {
+    *place = buffer;
+    *shift_of(relation) = {file_number(relation), static_cast<int64>(buffer) - block};
+}
+
 Buffer *place_of(Relation relation, BlockNumber block) {
-    if (places == nullptr) {
-        uint32 count = std::bit_ceil(Min(static_cast<uint32>(NBuffers), kMaxPlaces / 2)) * 2;
-        places =
-            static_cast<Buffer *>(MemoryContextAllocZero(TopMemoryContext, count * sizeof(Buffer)));
-        place_mask = count - 1;
-    }
+    if (places == nullptr)
+        allocate_places();
     // Neighbouring blocks of a relation have places of their own.
-    return &places[(block + file_number(relation) * 0x9E3779B1U) & place_mask];
+    Buffer *place = &places[(block + file_number(relation) * 0x9E3779B1U) & place_mask];
+    if (*place == InvalidBuffer)
+        *place = guess(relation, block);
+    return place;
+}
+
+// Up to PostgreSQL 16 a pin by ReadRecentBuffer() does not count as a use, and what is never used
+// is evicted first; so it is counted here, now and then, as PinBuffer() does it.
+void count_use(Buffer buffer) {
+    BufferDesc *descriptor = GetBufferDescriptor(buffer - 1);
+    auto state = pg_atomic_read_u32(&descriptor->state);
+    while (
+        BUF_STATE_GET_USAGECOUNT(state) < BM_MAX_USAGE_COUNT && (state & BM_LOCKED) == 0 &&
+        !pg_atomic_compare_exchange_u32(&descriptor->state, &state, state + BUF_USAGECOUNT_ONE)) {
+    }
 }
 
 } // namespace
@@ -35,16 +79,16 @@ Buffer read_recent_buffer(Relation relation, BlockNumber block) {
     if (RelationUsesLocalBuffers(relation))
         return ReadBuffer(relation, block);
     Buffer *place = place_of(relation, block);
-    // Up to PostgreSQL 16 a pin by ReadRecentBuffer() does not count as a use, and what is never
-    // used is evicted first; so now and then a page is read the ordinary way.
-    bool counts = ++reads % kUsageInterval == 0;
-    if (*place != InvalidBuffer && !counts &&
+    if (*place != InvalidBuffer &&
         ReadRecentBuffer(file_locator(relation), MAIN_FORKNUM, block, *place)) {
         pgstat_count_buffer_read(relation);
         pgstat_count_buffer_hit(relation);
+        if (++reads % kUsageInterval == 0)
+            count_use(*place);
         return *place;
     }
-    return *place = ReadBuffer(relation, block);
+    remember(place, relation, block, ReadBuffer(relation, block));
+    return *place;
 }
 
 const char *prepare_recent_page(Relation relation, BlockNumber block) {
@@ -54,6 +98,16 @@ const char *prepare_recent_page(Relation relation, BlockNumber block) {
     if (buffer == InvalidBuffer)
         return nullptr;
     __builtin_prefetch(GetBufferDescriptor(buffer - 1), 1);
+    return BufferGetPage(buffer);
+}
+
+const char *prefetch_page(Relation relation, BlockNumber block) {
+    if (const char *page = prepare_recent_page(relation, block); page != nullptr)
+        return page;
+    Buffer buffer = PrefetchBuffer(relation, MAIN_FORKNUM, block).recent_buffer;
+    if (RelationUsesLocalBuffers(relation) || !BufferIsValid(buffer))
+        return nullptr;
+    remember(place_of(relation, block), relation, block, buffer);
     return BufferGetPage(buffer);
 }
 
