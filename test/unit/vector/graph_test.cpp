@@ -125,6 +125,21 @@ TEST(KeySet, HoldsWhatWasInserted) {
     EXPECT_FALSE(set.contains(65536));
 }
 
+TEST(KeySet, FilterMissesNothingAndTellsMostOthers) {
+    TestArena memory;
+    KeySet set(memory.arena());
+    for (uint64_t key = 0; key < 100; key++)
+        set.insert(key * 65536);
+    int others = 0;
+    for (uint64_t key = 0; key < 100; key++) {
+        EXPECT_TRUE(set.may_contain(key * 65536));
+        others += set.may_contain((key + 100) * 65536);
+    }
+    EXPECT_LT(others, 20);
+    set.clear();
+    EXPECT_FALSE(set.may_contain(65536));
+}
+
 TEST(ElementLayout, ElementOf784DimensionsWithCodesFitsOnePage) {
     ElementLayout l = ElementLayout::make(784, 16, 1, 8152);
     EXPECT_EQ(l.slots, 32u);
@@ -398,7 +413,7 @@ TEST(LaterList, CompactedHasTheNearestOfEach) {
     EXPECT_TRUE(list.empty());
 }
 
-class StreamedSearch : public testing::TestWithParam<bool> {
+template <typename Test> class OnSmallGraph : public Test {
   protected:
     static constexpr uint32_t kDim = 12, kNodes = 2000;
     std::mt19937 random{3};
@@ -412,6 +427,66 @@ class StreamedSearch : public testing::TestWithParam<bool> {
         build(*builder, 1);
     }
 };
+class CodedSearch : public OnSmallGraph<testing::Test> {};
+class StreamedSearch : public OnSmallGraph<testing::TestWithParam<bool>> {};
+
+// Which hints were given, and how many expansions began without one before the expansion before.
+struct HintedGraph : MemoryGraph {
+    std::set<uint64_t> prepared = {}, prepared_before = {};
+    size_t expanded = 0, unprepared = 0;
+
+    void prepare(Link link) { prepared.insert(link.key()); }
+    bool expand(Link link, Expansion *out) {
+        unprepared += expanded > 0 && !prepared_before.contains(link.key());
+        expanded++;
+        prepared_before = prepared;
+        return MemoryGraph::expand(link, out);
+    }
+};
+
+TEST_F(CodedSearch, PreparesWhatItExpandsOneExpansionAheadOnceItIsNear) {
+    TestArena memory;
+    LayerSearch search(memory.arena());
+    Expansion expansion;
+    for (int i = 0; i < 20; i++) {
+        std::vector<float> query = random_vector(random, kDim);
+        HintedGraph graph{{*builder, query.data()}};
+        Candidate entry;
+        graph.distance(graph.entry(), &entry);
+        search_coded(graph, search, &expansion, &entry, 1, 64);
+        EXPECT_EQ(search.results.size(), 64u);
+        EXPECT_GT(graph.expanded, 64u);
+        EXPECT_LE(graph.unprepared, 8u); // the way there
+    }
+}
+
+TEST_F(CodedSearch, FindsWhatASearchByExactDistancesFinds) {
+    TestArena memory;
+    LayerSearch coded(memory.arena()), exact(memory.arena());
+    Expansion expansion;
+    size_t found_coded = 0, found_exact = 0;
+    for (int i = 0; i < 50; i++) {
+        std::vector<float> query = random_vector(random, kDim);
+        MemoryGraph graph{*builder, query.data()};
+        graph.dead.insert(graph.entry().block);
+        Candidate entry;
+        graph.distance(graph.entry(), &entry);
+        search_coded(graph, coded, &expansion, &entry, 1, 40);
+        search_layer(graph, exact, &entry, 1, 40, 0);
+        ASSERT_TRUE(std::is_sorted(coded.results.begin(), coded.results.end(), nearer));
+        std::vector<float> distances;
+        for (uint32_t node = 0; node < kNodes; node++) {
+            Candidate candidate;
+            if (graph.distance({node, 0, 0}, &candidate) && candidate.live)
+                distances.push_back(candidate.distance);
+        }
+        std::nth_element(distances.begin(), distances.begin() + 9, distances.end());
+        auto is_near = [&](const Candidate &c) { return c.distance <= distances[9]; };
+        found_coded += std::count_if(coded.results.begin(), coded.results.end(), is_near);
+        found_exact += std::count_if(exact.results.begin(), exact.results.end(), is_near);
+    }
+    EXPECT_GE(found_coded, found_exact);
+}
 
 TEST_P(StreamedSearch, GivesEveryLiveElementOnceAndEachBatchInOrder) {
     std::vector<float> query = random_vector(random, kDim);
