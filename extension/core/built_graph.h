@@ -6,25 +6,9 @@
 #include <span>
 #include <vector>
 
-#include "extension/core/distance.h"
+#include "extension/core/vector_space.h"
 
 namespace ann {
-
-// Distance in the index's sense: smaller is nearer. L2 is squared; under cosine, vectors are of
-// unit length.
-inline float metric_distance(Metric metric, const float *a, const float *b, size_t dim) {
-    switch (metric) {
-    case Metric::kL2:
-        return kernels().l2_squared(a, b, dim);
-    case Metric::kL1:
-        return kernels().l1(a, b, dim);
-    case Metric::kCosine:
-        return 1 - kernels().inner_product(a, b, dim);
-    case Metric::kInnerProduct:
-        break;
-    }
-    return -kernels().inner_product(a, b, dim);
-}
 
 inline constexpr uint32_t kNoNode = 0xFFFFFFFF;
 

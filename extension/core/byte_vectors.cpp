@@ -22,10 +22,10 @@ uint32_t sample_size(const BuildRows &rows) {
     return std::min(rows.size(), kSample);
 }
 
-// Evenly from all.
-const float *sample(const BuildRows &rows, uint32_t i) {
-    return rows.vector(
-        static_cast<uint32_t>(static_cast<uint64_t>(i) * rows.size() / sample_size(rows)));
+// One of a sample taken evenly from all; `room`: dim floats.
+const float *sample(const BuildRows &rows, uint32_t i, std::vector<float> &room) {
+    uint64_t entry = static_cast<uint64_t>(i) * rows.size() / sample_size(rows);
+    return rows.space().floats(rows.vector(static_cast<uint32_t>(entry)), room.data());
 }
 
 } // namespace
@@ -65,28 +65,33 @@ ByteVectors::ByteVectors(Metric metric, const BuildRows &rows)
 void ByteVectors::choose_step(const BuildRows &rows) {
     uint32_t size = sample_size(rows);
     std::vector<double> sums(dim_);
-    for (uint32_t i = 0; i < size; i++)
+    std::vector<float> room(dim_);
+    for (uint32_t i = 0; i < size; i++) {
+        const float *vector = sample(rows, i, room);
         for (uint32_t k = 0; k < dim_; k++)
-            sums[k] += sample(rows, i)[k];
+            sums[k] += vector[k];
+    }
     for (uint32_t k = 0; k < dim_; k++)
         center_[k] = static_cast<float>(sums[k] / size);
     float longest = 0;
     for (uint32_t i = 0; i < size; i++)
-        longest = std::max(longest, kernels().l2_squared(sample(rows, i), center_.data(), dim_));
+        longest =
+            std::max(longest, kernels().l2_squared(sample(rows, i, room), center_.data(), dim_));
     step_ = kWidest * std::sqrt(longest / static_cast<float>(dim_)) / kLargest;
     squared_step_ = step_ * step_;
 }
 
 void ByteVectors::compare_with_sample(const BuildRows &rows) {
     uint32_t size = sample_size(rows), probes = std::min(size, kProbes);
-    std::vector<float> nearest;
+    std::vector<float> nearest, own_room(dim_), room(dim_);
     for (uint32_t probe = 0; probe < probes; probe++) {
         uint32_t own = static_cast<uint32_t>(static_cast<uint64_t>(probe) * size / probes);
+        const float *own_vector = sample(rows, own, own_room);
         float squared = std::numeric_limits<float>::infinity();
         for (uint32_t i = 0; i < size; i++)
             if (i != own)
                 squared = std::min(squared,
-                                   kernels().l2_squared(sample(rows, own), sample(rows, i), dim_));
+                                   kernels().l2_squared(own_vector, sample(rows, i, room), dim_));
         nearest.push_back(squared);
     }
     // Some may have a near duplicate, of which nothing hangs.

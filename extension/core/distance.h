@@ -15,7 +15,7 @@
 namespace ann {
 
 // Values are on disk.
-enum class Metric { kL2, kInnerProduct, kCosine, kL1 };
+enum class Metric { kL2, kInnerProduct, kCosine, kL1, kHamming, kJaccard };
 
 // The instruction sets there are code paths for; every one includes those below it.
 enum class SimdLevel {

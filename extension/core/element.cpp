@@ -32,8 +32,22 @@ void place(ElementLayout &l, uint32_t pieces) {
     l.distances_offset = l.links_offset + l.slots * sizeof(Link);
     l.factors_offset = l.distances_offset + l.slots * sizeof(float);
     l.vector_offset = l.factors_offset + (l.code_bytes > 0 ? 2 * l.slots * sizeof(float) : 0);
-    l.codes_offset = l.vector_offset + l.dim * sizeof(float);
+    l.codes_offset = l.vector_offset + (l.vector_bytes + 3) / 4 * 4;
     l.size = align8(l.codes_offset + l.blocks * l.code_bytes);
+}
+
+// Elements of sparse vectors all have one size, which holds the vectors of most; a few share a
+// page. The rest of a longer one is in slots of a quarter of a page.
+void place_sparse(ElementLayout &l, uint32_t capacity) {
+    constexpr uint32_t kLeast = 128; // elements that are not 0
+    place(l, 0);
+    l.overflow_offset = l.vector_offset;
+    l.vector_offset += sizeof(Link);
+    uint32_t least = l.vector_offset + static_cast<uint32_t>(VectorSpace::sparse_bytes(kLeast));
+    l.size = capacity / (capacity / least) & ~7u;
+    l.vector_bytes = l.size - l.vector_offset;
+    l.codes_offset = l.head_bytes = l.size;
+    l.overflow_bytes = (capacity / 4 & ~7u) - sizeof(OverflowSlot);
 }
 
 // The parts of an upper list's slot of `slots` neighbours and `blocks` blocks of codes.
@@ -48,15 +62,17 @@ void place_upper(ElementLayout &l, uint32_t slots, uint32_t blocks) {
 
 } // namespace
 
-ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, uint32_t code_bits, uint32_t capacity) {
+ElementLayout ElementLayout::make(const VectorSpace &space, uint32_t m, uint32_t code_bits,
+                                  uint32_t capacity) {
     ElementLayout l;
-    l.dim = dim;
+    l.dim = space.dim;
+    l.vector_bytes = space.fixed_size() ? static_cast<uint32_t>(space.bytes()) : 0;
     l.m = m;
     l.slots = 2 * m;
     if (code_bits > 0) {
         l.blocks = (l.slots + kNeighborBlock - 1) / kNeighborBlock;
         l.slots = l.blocks * kNeighborBlock;
-        l.code_bytes = block_bytes(padded_dim(dim), code_bits);
+        l.code_bytes = block_bytes(padded_dim(space.dim), code_bits);
     }
     place(l, 0);
     cut(l, capacity);
@@ -66,6 +82,8 @@ ElementLayout ElementLayout::make(uint32_t dim, uint32_t m, uint32_t code_bits, 
         place(l, pieces);
         cut(l, capacity);
     }
+    if (!space.fixed_size())
+        place_sparse(l, capacity);
     uint32_t upper_blocks = (m + kNeighborBlock - 1) / kNeighborBlock;
     if (code_bits > 0)
         place_upper(l, upper_blocks * kNeighborBlock, upper_blocks);
@@ -83,6 +101,8 @@ void ElementImage::clear(const ElementLayout &layout, uint16_t version, SlotStat
     header().upper = Link::none();
     for (uint32_t i = 0; i < layout.slots; i++)
         links(layout)[i] = Link::none();
+    if (layout.sparse())
+        overflow(layout) = Link::none();
 }
 
 void UpperImage::clear(const ElementLayout &layout) const {

@@ -9,7 +9,8 @@
 //   distances  float per neighbour: the metric's distance from this element; in its lowest bit
 //              whether the link was chosen or fills a place (link.h)
 //   factors    2 floats per neighbour in two arrays, with codes only (rabitq.h)
-//   vector     dim floats
+//   vector     as VectorSpace has it; of a sparse one as much as fits, and before it a Link to the
+//              first of the slots that have the rest (OverflowSlot)
 //   codes      per 32 neighbours their codes of (neighbour - element) for FastScan, one or two
 //              bits per dimension (rabitq.h); dim rounded up to 8, not to 2^n
 //
@@ -21,6 +22,7 @@
 #include <cstdint>
 
 #include "extension/core/link.h"
+#include "extension/core/vector_space.h"
 
 namespace ann {
 
@@ -29,7 +31,19 @@ inline constexpr uint32_t kMaxM = 100;
 inline constexpr uint32_t kMaxSlots = (2 * kMaxM + kNeighborBlock - 1) / kNeighborBlock * 32;
 inline constexpr uint32_t kTidsPerElement = 10;
 inline constexpr int kMaxLevel = 63;
-inline constexpr uint32_t kMaxDim = 16000;
+inline constexpr uint32_t kMaxDim = 16000; // of vectors of floats or halves
+
+// The greatest number of dimensions that an index can have.
+constexpr uint32_t max_dim(VectorForm form) {
+    switch (form) {
+    case VectorForm::kBits:
+        return kMaxDim * 32; // as many bytes as floats have
+    case VectorForm::kSparse:
+        return 1000000000;
+    default:
+        return kMaxDim;
+    }
+}
 
 enum class SlotState : uint8_t {
     kFree = 0,
@@ -86,6 +100,11 @@ struct DuplicatesSlot {
     Link next;
     Tid tids[kTidsPerElement];
 };
+// A further part of a sparse element's vector; its bytes follow.
+struct OverflowSlot {
+    PieceHeader header;
+    Link next;
+};
 // An element's list on one level above 0; links, distances, factors and codes follow as on
 // level 0, ElementLayout has the offsets.
 struct UpperSlot {
@@ -114,7 +133,10 @@ struct ElementLayout {
     uint32_t links_offset = 0;
     uint32_t distances_offset = 0;
     uint32_t factors_offset = 0;
+    uint32_t overflow_offset = 0; // sparse: of the Link to the first OverflowSlot; else 0
+    uint32_t overflow_bytes = 0;  // of a vector in one of those
     uint32_t vector_offset = 0;
+    uint32_t vector_bytes = 0; // in the image
     uint32_t codes_offset = 0;
     uint32_t size = 0;        // of the image
     uint32_t head_bytes = 0;  // of the image in the element's own slot
@@ -132,11 +154,20 @@ struct ElementLayout {
     uint32_t upper_bytes = 0; // an upper list's slot
     uint32_t side_bytes = 0;  // a slot of further rows
 
-    // `capacity`: bytes a page has for slots. REQUIRES: 1 <= dim <= kMaxDim, 2 <= m <= kMaxM.
-    // Without codes there are 2*m neighbours, with codes as many as their blocks hold.
-    static ElementLayout make(uint32_t dim, uint32_t m, uint32_t code_bits, uint32_t capacity);
+    // `capacity`: bytes a page has for slots. REQUIRES: 1 <= dim <= max_dim(form),
+    // 2 <= m <= kMaxM. Without codes there are 2*m neighbours, with codes as many as their blocks
+    // hold.
+    static ElementLayout make(const VectorSpace &space, uint32_t m, uint32_t code_bits,
+                              uint32_t capacity);
 
     bool spanned() const { return pieces > 0; }
+    bool sparse() const { return overflow_bytes > 0; }
+    // How many OverflowSlots a vector of so many bytes needs.
+    uint32_t overflow_slots(size_t bytes) const {
+        if (!sparse() || bytes <= vector_bytes)
+            return 0;
+        return static_cast<uint32_t>((bytes - vector_bytes + overflow_bytes - 1) / overflow_bytes);
+    }
     uint32_t list_slots(int level) const { return level == 0 ? slots : upper_slots; }
     bool has_codes(int level) const { return (level == 0 ? blocks : upper_blocks) > 0; }
 };
@@ -151,7 +182,9 @@ struct ElementImage {
     float *distances(const ElementLayout &l) const { return at<float>(l.distances_offset); }
     // The first array of `slots` factors; the second follows it.
     float *factors(const ElementLayout &l) const { return at<float>(l.factors_offset); }
-    float *vector(const ElementLayout &l) const { return at<float>(l.vector_offset); }
+    void *vector(const ElementLayout &l) const { return data + l.vector_offset; }
+    // Of a sparse vector.
+    Link &overflow(const ElementLayout &l) const { return *at<Link>(l.overflow_offset); }
     uint8_t *codes(const ElementLayout &l, uint32_t block) const {
         return data + l.codes_offset + static_cast<size_t>(block) * l.code_bytes;
     }

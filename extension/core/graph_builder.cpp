@@ -71,36 +71,53 @@ float byte_distance(const void *a, const void *b, const void *vectors_place) {
     return vectors->distance(static_cast<const uint8_t *>(a), bytes);
 }
 
+// Of vectors that stay where they are: hnswlib has their addresses.
+float pointed_distance(const void *a, const void *b, const void *space_place) {
+    const auto *space = static_cast<const VectorSpace *>(space_place);
+    auto pointed = [](const void *place) {
+        const void *vector;
+        memcpy(&vector, place, sizeof(vector));
+        return vector;
+    };
+    return space->distance(pointed(a), pointed(b));
+}
+
 // hnswlib's view of our kernels; `bytes` may be null.
 class Space : public hnswlib::SpaceInterface<float> {
   public:
-    Space(Metric metric, size_t dim, const ByteVectors *bytes)
-        : metric_(metric), dim_(dim), bytes_(bytes) {}
+    Space(const VectorSpace &space, const ByteVectors *bytes)
+        : space_(space), dim_(space.dim), bytes_(bytes) {}
 
+    bool by_pointer() const { return bytes_ == nullptr && space_.form != VectorForm::kFloats; }
     size_t get_data_size() override {
-        return bytes_ != nullptr ? bytes_->bytes() : dim_ * sizeof(float);
+        if (bytes_ != nullptr)
+            return bytes_->bytes();
+        return by_pointer() ? sizeof(const void *) : space_.bytes();
     }
     void *get_dist_func_param() override {
-        return bytes_ != nullptr ? const_cast<ByteVectors *>(bytes_) : static_cast<void *>(&dim_);
+        if (bytes_ != nullptr)
+            return const_cast<ByteVectors *>(bytes_);
+        return by_pointer() ? static_cast<void *>(&space_) : static_cast<void *>(&dim_);
     }
     hnswlib::DISTFUNC<float> get_dist_func() override {
         if (bytes_ != nullptr)
             return byte_distance;
-        switch (metric_) {
+        if (by_pointer())
+            return pointed_distance;
+        switch (space_.metric) {
         case Metric::kL2:
             return space_distance<Metric::kL2>;
         case Metric::kInnerProduct:
             return space_distance<Metric::kInnerProduct>;
         case Metric::kCosine:
             return space_distance<Metric::kCosine>;
-        case Metric::kL1:
-            break;
+        default:
+            return space_distance<Metric::kL1>;
         }
-        return space_distance<Metric::kL1>;
     }
 
   private:
-    Metric metric_;
+    VectorSpace space_;
     size_t dim_;
     const ByteVectors *bytes_;
 };
@@ -127,7 +144,7 @@ struct GraphBuilder::Impl {
 
     // Made small and then enlarged: its constructor leaks when memory is short, resizeIndex() not.
     Impl(const GraphOptions &options, uint32_t size, std::unique_ptr<ByteVectors> byte_vectors)
-        : bytes(std::move(byte_vectors)), space(options.metric, options.dim, bytes.get()),
+        : bytes(std::move(byte_vectors)), space(options.space, bytes.get()),
           graph(&space, 1, options.m, options.ef_construction), internal_of(size) {
         with_bad_alloc([&] { graph.resizeIndex(size); });
     }
@@ -141,7 +158,7 @@ GraphBuilder::GraphBuilder(const GraphOptions &options, BuildRows &rows)
     : options_(options), rows_(rows), lists_(rows.size(), options.slots) {
     std::unique_ptr<ByteVectors> bytes;
     if (options.by_bytes)
-        bytes = std::make_unique<ByteVectors>(options.metric, rows);
+        bytes = std::make_unique<ByteVectors>(options.space.metric, rows);
     if (bytes != nullptr && !bytes->are_fine_enough())
         bytes = nullptr;
     options_.by_bytes = bytes != nullptr;
@@ -152,8 +169,11 @@ GraphBuilder::GraphBuilder(const GraphOptions &options, BuildRows &rows)
 GraphBuilder::~GraphBuilder() = default;
 
 size_t GraphBuilder::bytes_per_entry(const GraphOptions &options) {
-    size_t vector =
-        options.by_bytes ? ByteVectors::bytes(options.dim) : options.dim * sizeof(float);
+    size_t vector = 0; // floats are taken over from BuildRows
+    if (options.by_bytes)
+        vector = ByteVectors::bytes(options.space.dim);
+    else if (options.space.form != VectorForm::kFloats)
+        vector = sizeof(const void *);
     size_t level0 = vector + (2 * options.m + 1) * 4 + sizeof(size_t);
     size_t upper = (options.m + 1) * 4 / options.m + 16;
     size_t bookkeeping = sizeof(void *) + 4 + sizeof(std::mutex) + 64 + 3 * sizeof(short) + 4;
@@ -163,20 +183,23 @@ size_t GraphBuilder::bytes_per_entry(const GraphOptions &options) {
 
 void GraphBuilder::add_all(const std::atomic<bool> &stop) {
     const ByteVectors *bytes = impl_->bytes.get();
-    std::vector<float> room(bytes != nullptr ? 2 * padded_dim(options_.dim) : 0);
+    std::vector<float> room(bytes != nullptr ? 2 * padded_dim(options_.space.dim) : 0);
+    std::vector<float> floats(bytes != nullptr ? options_.space.dim : 0);
     std::vector<uint8_t> encoded(bytes != nullptr ? bytes->bytes() : 0);
     while (!stop) {
         uint32_t entry = next_++;
         if (entry >= rows_.size())
             return;
-        const void *added = rows_.vector(entry);
+        const void *vector = rows_.vector(entry);
+        const void *added = impl_->space.by_pointer() ? &vector : vector;
         if (bytes != nullptr) {
-            bytes->encode(rows_.vector(entry), room.data(), encoded.data());
+            bytes->encode(options_.space.floats(vector, floats.data()), room.data(),
+                          encoded.data());
             added = encoded.data();
         }
         with_bad_alloc(
             [&] { impl_->internal_of[entry] = impl_->graph.addPoint(added, entry, -1); });
-        if (bytes == nullptr)
+        if (!keeps_rows())
             rows_.consume(entry);
         added_++;
     }
@@ -293,10 +316,12 @@ const void *GraphBuilder::point(uint32_t node) const {
     return impl_->graph.getDataByInternalId(impl_->internal_of[node]);
 }
 
-const float *GraphBuilder::vector(uint32_t node) const {
-    if (impl_->bytes != nullptr)
-        return rows_.vector(node);
-    return static_cast<const float *>(point(node));
+bool GraphBuilder::keeps_rows() const {
+    return impl_->bytes != nullptr || impl_->space.by_pointer();
+}
+
+const void *GraphBuilder::vector(uint32_t node) const {
+    return keeps_rows() ? rows_.vector(node) : point(node);
 }
 
 } // namespace ann

@@ -10,26 +10,24 @@
 namespace ann {
 
 struct GraphOptions {
-    Metric metric;
-    uint32_t dim;
+    VectorSpace space;
     uint32_t m;
     uint32_t ef_construction;
     uint32_t slots; // level-0 neighbours per node in the result; at least 2 * m
     bool fill;      // free places go to the nearest neighbours of neighbours
-    bool by_bytes;  // neighbours are found by ByteVectors, where those are fine enough
+    bool by_bytes;  // neighbours are found by ByteVectors, where those are fine enough; dense only
 };
 
 // The phases run in this order: insert (add_all), lists (collect_lists). Each runs on worker
 // threads and takes `stop`, so that the owner may give up.
 class GraphBuilder {
   public:
-    // `rows` must outlive the builder; unless by bytes, its vectors are consumed. Throws
+    // `rows` must outlive the builder. Vectors of floats are consumed, unless by bytes. Throws
     // std::bad_alloc.
     GraphBuilder(const GraphOptions &options, BuildRows &rows);
     ~GraphBuilder();
 
-    // Bytes a build needs for each entry beside what BuildRows holds, and those of the vector: by
-    // bytes what is added to that in BuildRows, else what it takes over from there.
+    // Bytes a build needs for each entry beside what BuildRows holds.
     static size_t bytes_per_entry(const GraphOptions &options);
     bool by_bytes() const { return options_.by_bytes; }
 
@@ -48,15 +46,18 @@ class GraphBuilder {
     // The node's neighbours on a level above 0: at most m, written to `out`; returns how many.
     uint32_t upper_neighbors(uint32_t node, int level, uint32_t *out) const;
     NeighborLists &lists() { return lists_; }
-    const float *vector(uint32_t node) const;
+    const void *vector(uint32_t node) const;
     float distance(uint32_t a, uint32_t b) const {
-        return metric_distance(options_.metric, vector(a), vector(b), options_.dim);
+        return options_.space.distance(vector(a), vector(b));
     }
 
   private:
     struct Impl;
 
+    // What hnswlib has of the node.
     const void *point(uint32_t node) const;
+    // Whether the vectors stay in BuildRows.
+    bool keeps_rows() const;
     // By bytes, where those are used.
     float near_distance(uint32_t a, uint32_t b) const;
     void collect_list(uint32_t node);

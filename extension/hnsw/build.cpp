@@ -22,7 +22,6 @@ namespace {
 // One build. The C++ objects are deleted by release_build(), after an error, too.
 struct BuildState {
     Relation index;
-    ann::Metric metric;
     ann::GraphOptions options;
     MemoryContext row_context;
     ann::BuildRows *rows;
@@ -41,15 +40,29 @@ void release_build(int, Datum argument) {
     delete std::exchange(state->rows, nullptr);
 }
 
-void check_options(Relation index, int32 typmod) {
+const char *type_name(ann::VectorForm form) {
+    switch (form) {
+    case ann::VectorForm::kHalves:
+        return "halfvec";
+    case ann::VectorForm::kBits:
+        return "bit";
+    case ann::VectorForm::kSparse:
+        return "sparsevec";
+    default:
+        return "vector";
+    }
+}
+
+void check_options(Relation index, int32 typmod, ann::VectorForm form) {
     if (typmod < 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("column does not have dimensions"),
-                        errhint("Declare the column as vector(n), or cast the expression to it.")));
-    if (typmod < 1 || typmod > static_cast<int32>(ann::kMaxDim))
+                        errhint("Declare the column as %s(n), or cast the expression to it.",
+                                type_name(form))));
+    if (typmod < 1 || static_cast<uint32>(typmod) > ann::max_dim(form))
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("column cannot have more than %u dimensions for hnsw index",
-                               ann::kMaxDim)));
+                               ann::max_dim(form))));
     if (option_ef_construction(index) < 2 * option_m(index))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("ef_construction must be greater than or equal to 2 * m")));
@@ -57,15 +70,17 @@ void check_options(Relation index, int32 typmod) {
 
 Meta make_meta(Relation index) {
     int32 typmod = TupleDescAttr(RelationGetDescr(index), 0)->atttypmod;
-    check_options(index, typmod);
+    ann::VectorSpace space = opclass_space(index, static_cast<uint32>(typmod));
+    check_options(index, typmod, space.form);
     Meta meta = {};
     meta.magic = kMagic;
     meta.version = kFormatVersion;
     meta.dim = typmod;
     meta.m = option_m(index);
     meta.ef_construction = option_ef_construction(index);
-    meta.metric = static_cast<uint8>(opclass_metric(index));
-    meta.code_bits = choose_code_bits(static_cast<ann::Metric>(meta.metric), meta.dim, meta.m);
+    meta.metric = static_cast<uint8>(space.metric);
+    meta.form = static_cast<uint8>(space.form);
+    meta.code_bits = choose_code_bits(space, meta.m);
     meta.rotation_seed = pg_prng_uint64(&pg_global_prng_state);
     meta.entry = ann::Link::none();
     meta.entry_level = -1;
@@ -109,13 +124,13 @@ template <typename Work> void run_threads(BuildState *state, int count, int64 ph
 
 // Bytes beside the vectors that are held in any case.
 size_t graph_bytes(const ann::GraphOptions &options, uint32 size) {
-    size_t vector = options.by_bytes ? 0 : options.dim * sizeof(float);
-    return size * (ann::GraphBuilder::bytes_per_entry(options) - vector);
+    return size * ann::GraphBuilder::bytes_per_entry(options);
 }
 
 void build_graph(BuildState *state) {
     ann::GraphOptions &options = state->options;
-    options.by_bytes = options.metric != ann::Metric::kL1 && options.dim >= kMinByteDim;
+    options.by_bytes = options.space.dense() && options.space.metric != ann::Metric::kL1 &&
+                       options.space.dim >= kMinByteDim;
     options.by_bytes =
         options.by_bytes &&
         state->rows->memory() + graph_bytes(options, state->rows->size()) <= memory_limit();
@@ -175,7 +190,7 @@ bool memory_exhausted(const BuildState *state) {
            memory_limit();
 }
 
-void collect_row(BuildState *state, const float *vector, ann::Tid tid) {
+void collect_row(BuildState *state, const void *vector, ann::Tid tid) {
     pg::core([&] { state->rows->add(vector, tid); });
     if (!memory_exhausted(state))
         return;
@@ -193,7 +208,7 @@ void build_callback(Relation, ItemPointer tid, Datum *values, bool *is_null, boo
     CHECK_FOR_INTERRUPTS();
     MemoryContext before = CurrentMemoryContext;
     MemoryContextSwitchTo(state->row_context);
-    const float *vector = index_vector(state->metric, state->options.dim, values[0]);
+    const void *vector = index_vector(state->options.space, values[0]);
     if (vector != nullptr) {
         MemoryContextSwitchTo(before);
         if (state->graph == nullptr) {
@@ -229,18 +244,15 @@ IndexBuildResult *hnsw_build(Relation heap, Relation index, IndexInfo *info) {
 
     auto *state = static_cast<BuildState *>(palloc0(sizeof(BuildState)));
     state->index = index;
-    state->metric = static_cast<ann::Metric>(meta.metric);
-    ann::ElementLayout layout =
-        ann::ElementLayout::make(meta.dim, meta.m, meta.code_bits, kPageCapacity);
-    state->options = {state->metric, meta.dim,           meta.m, meta.ef_construction,
-                      layout.slots,  meta.code_bits > 0, false};
+    state->options = {meta_space(meta),   meta.m, meta.ef_construction, meta_layout(meta).slots,
+                      meta.code_bits > 0, false};
     state->row_context =
         AllocSetContextCreate(CurrentMemoryContext, "hnsw build row", ALLOCSET_DEFAULT_SIZES);
     double heap_tuples = 0;
     PG_ENSURE_ERROR_CLEANUP(release_build, PointerGetDatum(state));
     {
         pg::core([&] {
-            state->rows = new ann::BuildRows(meta.dim);
+            state->rows = new ann::BuildRows(meta_space(meta));
             state->threads = new ann::WorkerThreads();
         });
         heap_tuples = build_pages(state, heap, info);

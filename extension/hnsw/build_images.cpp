@@ -1,5 +1,7 @@
 #include "extension/hnsw/build_images.h"
 
+#include "extension/hnsw/write.h"
+
 #include <chrono>
 #include <thread>
 
@@ -8,15 +10,19 @@ namespace vec {
 // ---------------------------------------------------------------- where things go
 BuildPlan::BuildPlan(const GraphIndex &graph, const ann::GraphBuilder &builder,
                      const ann::BuildRows &rows)
-    : graph_(graph), size_(builder.size()), first_upper_(size_ + 1), first_side_(size_ + 1) {
+    : graph_(graph), size_(builder.size()), first_upper_(size_ + 1), first_side_(size_ + 1),
+      first_overflow_(size_ + 1) {
     for (uint32 node = 0; node < size_; node++) {
         uint64 count = 0;
         rows.for_each_tid(node, [&](ann::Tid) { count++; });
         first_upper_[node + 1] = first_upper_[node] + builder.level(node);
         first_side_[node + 1] = first_side_[node] + (count - 1) / ann::kTidsPerElement;
+        size_t bytes = layout().sparse() ? graph.space.bytes(builder.vector(node)) : 0;
+        first_overflow_[node + 1] = first_overflow_[node] + layout().overflow_slots(bytes);
     }
     upper_base_ = end_of_elements();
     side_base_ = upper(first_upper_[size_] + slots(kUpperPage) - 1).block;
+    overflow_base_ = side(first_side_[size_] + slots(kSidePage) - 1).block;
 }
 
 ann::Link BuildPlan::element(uint32 node) const {
@@ -64,8 +70,7 @@ void BuildImages::rotate_all(const std::atomic<bool> &stop) {
         if (first >= builder_.size())
             return;
         for (uint32 node = first; node < std::min(first + kBatch, builder_.size()); node++)
-            ann::rotate(graph_.meta.rotation_seed, builder_.vector(node), graph_.layout.dim,
-                        &rotated_[static_cast<size_t>(node) * padded_]);
+            rotate(node, &rotated_[static_cast<size_t>(node) * padded_]);
     }
 }
 
@@ -93,10 +98,16 @@ void BuildImages::done() {
     taken_++;
 }
 
+void BuildImages::rotate(uint32 node, float *out) const {
+    float room[kMaxCodedDim];
+    ann::rotate(graph_.meta.rotation_seed, graph_.space.floats(builder_.vector(node), room),
+                graph_.layout.dim, out);
+}
+
 const float *BuildImages::rotated(uint32 node, Rotated *room) const {
     if (!rotated_.empty())
         return &rotated_[static_cast<size_t>(node) * padded_];
-    ann::rotate(graph_.meta.rotation_seed, builder_.vector(node), graph_.layout.dim, room->x);
+    rotate(node, room->x);
     return room->x;
 }
 
@@ -135,8 +146,9 @@ void BuildImages::fill(uint32 node, ann::ElementImage image) const {
         image.distances(l)[i] = lists.distances_of(node)[i];
         image.set_kept(i, lists.is_kept(node, i));
     }
-    memcpy(image.vector(l), builder_.vector(node), l.dim * sizeof(float));
-    memset(image.codes(l, 0), 0, l.size - l.codes_offset);
+    put_vector(&graph_, image, builder_.vector(node));
+    if (plan_.first_overflow(node + 1) > plan_.first_overflow(node))
+        image.overflow(l) = plan_.overflow(plan_.first_overflow(node));
     if (l.code_bytes > 0)
         encode(image.list(l), node, lists.of(node).data(), l.slots);
 }

@@ -28,6 +28,10 @@ class BuildPlan {
     // Numbers of the node's first upper list and first slot of further rows; also for size().
     uint64 first_upper(uint32 node) const { return first_upper_[node]; }
     uint64 first_side(uint32 node) const { return first_side_[node]; }
+    // The same of the slots with the rest of the node's sparse vector.
+    uint64 first_overflow(uint32 node) const { return first_overflow_[node]; }
+    ann::Link overflow(uint64 number) const { return nth(overflow_base_, kRestPage, number); }
+    BlockNumber overflow_base() const { return overflow_base_; }
     const ann::ElementLayout &layout() const { return graph_.layout; }
 
   private:
@@ -36,8 +40,8 @@ class BuildPlan {
 
     const GraphIndex &graph_;
     uint32 size_;
-    BlockNumber upper_base_, side_base_;
-    std::vector<uint64> first_upper_, first_side_;
+    BlockNumber upper_base_, side_base_, overflow_base_;
+    std::vector<uint64> first_upper_, first_side_, first_overflow_;
 };
 
 // Threads call make(), the owner next() and done().
@@ -65,6 +69,7 @@ class BuildImages {
   private:
     static constexpr uint32 kRing = 512; // images under way
 
+    void rotate(uint32 node, float *out) const;
     const float *rotated(uint32 node, Rotated *room) const;
     void fill(uint32 node, ann::ElementImage image) const;
     uint8 *place(uint32 node) { return &ring_[static_cast<size_t>(node % kRing) * bytes_]; }

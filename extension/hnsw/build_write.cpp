@@ -6,6 +6,7 @@
 //               each element's head and full pieces, then that page of rests.
 //   then        upper pages: for each element in order, its lists from level 1 up
 //   then        side pages: for each element in order, its chain of further rows
+//   then        pages of the rests of sparse vectors: for each element in order
 #include "extension/hnsw/build.h"
 #include "extension/hnsw/slot.h"
 #include "extension/pg/boundary.h"
@@ -201,6 +202,28 @@ void write_side_pages(Writer *w) {
     slots.finish();
 }
 
+void write_overflow(Writer *w, Slots *slots, uint32 node) {
+    const ann::ElementLayout &l = w->graph->layout;
+    const auto *vector = static_cast<const uint8 *>(w->builder->vector(node));
+    size_t bytes = w->graph->space.bytes(vector);
+    uint64 left = w->plan->first_overflow(node + 1) - w->plan->first_overflow(node);
+    for (size_t done = l.vector_bytes; left > 0; done += l.overflow_bytes) {
+        auto *slot = reinterpret_cast<ann::OverflowSlot *>(slots->next());
+        slot->header = {{0, ann::SlotState::kLive, 0}, 0, 0, 0, w->plan->element(node)};
+        slot->next = --left == 0 ? ann::Link::none() : w->plan->overflow(slots->count);
+        memcpy(slot + 1, vector + done, Min(bytes - done, l.overflow_bytes));
+    }
+}
+
+void write_overflow_pages(Writer *w) {
+    Slots slots{w, kRestPage, w->plan->overflow_base(), 0};
+    if (!w->graph->layout.sparse())
+        return;
+    for (uint32 node = 0; node < w->builder->size(); node++)
+        write_overflow(w, &slots, node);
+    slots.finish();
+}
+
 void publish(Writer *w) {
     uint32 size = w->builder->size(), entry = w->builder->entry_point();
     Buffer buffer = read_meta(w->index, BUFFER_LOCK_EXCLUSIVE);
@@ -217,6 +240,8 @@ void publish(Writer *w) {
         offer_page(w->graph, w->plan->upper(uppers - 1).block);
     if (uint64 sides = w->plan->first_side(size); sides > 0)
         offer_page(w->graph, w->plan->side(sides - 1).block);
+    if (uint64 rests = w->plan->first_overflow(size); rests > 0)
+        offer_page(w->graph, w->plan->overflow(rests - 1).block);
 }
 
 } // namespace
@@ -246,6 +271,7 @@ void write_graph(GraphIndex *graph, ann::GraphBuilder *builder, const ann::Build
     pg::core([&] { threads->join(); });
     write_upper_pages(&w);
     write_side_pages(&w);
+    write_overflow_pages(&w);
     publish(&w);
 }
 

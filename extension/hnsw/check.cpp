@@ -197,8 +197,7 @@ void check_row(Relation, ItemPointer pointer, Datum *values, bool *is_null, bool
     if (is_null[0] || check->rows.contains(row_key(to_tid(*pointer))))
         return;
     MemoryContext before = MemoryContextSwitchTo(check->row_context);
-    bool indexed =
-        index_vector(check->graph->metric, check->graph->layout.dim, values[0]) != nullptr;
+    bool indexed = index_vector(check->graph->space, values[0]) != nullptr;
     MemoryContextSwitchTo(before);
     MemoryContextReset(check->row_context);
     if (indexed && check->missing.insert(row_key(to_tid(*pointer))))

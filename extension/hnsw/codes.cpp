@@ -2,13 +2,14 @@
 
 namespace vec {
 
-uint8 choose_code_bits(ann::Metric metric, uint32 dim, uint32 m) {
-    if (metric == ann::Metric::kL1 || dim < kMinCodedDim || dim > kMaxCodedDim)
+uint8 choose_code_bits(const ann::VectorSpace &space, uint32 m) {
+    if (!space.dense() || space.metric == ann::Metric::kL1 || space.dim < kMinCodedDim ||
+        space.dim > kMaxCodedDim)
         return 0;
     for (uint8 bits = ann::kMaxCodeBits; bits > 1; bits--)
-        if (!ann::ElementLayout::make(dim, m, bits, kPageCapacity).spanned())
+        if (!ann::ElementLayout::make(space, m, bits, kPageCapacity).spanned())
             return bits;
-    return can_have_codes(ann::ElementLayout::make(dim, m, 1, kPageCapacity)) ? 1 : 0;
+    return can_have_codes(ann::ElementLayout::make(space, m, 1, kPageCapacity)) ? 1 : 0;
 }
 
 void encode_edge(const GraphIndex *graph, const float *from, const float *to, EdgeCode *out) {
@@ -32,7 +33,7 @@ void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCod
     encode_edge(graph, from, to, out);
 }
 
-ann::QueryTable *make_query_table(GraphIndex *graph, const float *query) {
+ann::QueryTable *make_query_table(GraphIndex *graph, const void *query) {
     uint32 padded = ann::padded_dim(graph->layout.dim);
     Rotated rotated(graph, query);
     auto *table = static_cast<ann::QueryTable *>(palloc(sizeof(ann::QueryTable)));
@@ -41,7 +42,7 @@ ann::QueryTable *make_query_table(GraphIndex *graph, const float *query) {
     return table;
 }
 
-Origin::Origin(const GraphIndex *graph, const float *vector, float exact_distance)
+Origin::Origin(const GraphIndex *graph, const void *vector, float exact_distance)
     : distance(exact_distance) {
     float squared_norm = 0;
     if (ann::needs_norm(graph->metric))

@@ -9,15 +9,20 @@ namespace vec {
 inline constexpr uint32 kMinCodedDim = 64; // below, reading a neighbour is as quick as its code
 
 // Bits per dimension that an index of these options gets; 0: no codes.
-uint8 choose_code_bits(ann::Metric metric, uint32 dim, uint32 m);
+uint8 choose_code_bits(const ann::VectorSpace &space, uint32 m);
+
+// Bytes of the largest vector in an index with codes.
+inline constexpr size_t kMaxCodedBytes = kMaxCodedDim * sizeof(float);
 
 // A vector rotated, for several edges from or to it.
 struct Rotated {
     float x[kMaxCodedDim];
 
     Rotated() = default;
-    Rotated(const GraphIndex *graph, const float *vector) {
-        ann::rotate(graph->meta.rotation_seed, vector, graph->layout.dim, x);
+    Rotated(const GraphIndex *graph, const void *vector) {
+        float room[kMaxCodedDim];
+        ann::rotate(graph->meta.rotation_seed, graph->space.floats(vector, room), graph->layout.dim,
+                    x);
     }
 };
 
@@ -57,14 +62,14 @@ void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 pla
 void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCode *out);
 
 // The table of a query, in CurrentMemoryContext.
-ann::QueryTable *make_query_table(GraphIndex *graph, const float *query);
+ann::QueryTable *make_query_table(GraphIndex *graph, const void *query);
 
 // The query's distance from an element as far as estimates need it.
 struct Origin {
     float distance;
     float weight; // ann::edge_weight()
 
-    Origin(const GraphIndex *graph, const float *vector, float exact_distance);
+    Origin(const GraphIndex *graph, const void *vector, float exact_distance);
 };
 
 // Estimates the distances of a list's neighbours, one for each of its slots.

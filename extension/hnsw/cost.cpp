@@ -32,7 +32,7 @@ Visits expected_visits(Relation index, const IndexOptInfo *info) {
         visits = levels * graph->layout.m + 1.5 * hnsw_ef_search;
     visits = Min(visits, Max(tuples, 1));
     double table_bytes = static_cast<double>(info->rel->pages) * BLCKSZ;
-    bool toasted = table_bytes < info->rel->tuples * graph->meta.dim * sizeof(float);
+    bool toasted = table_bytes < info->rel->tuples * graph->space.bytes();
     return {visits, visits / Max(tuples, 1), toasted};
 }
 

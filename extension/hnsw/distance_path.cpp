@@ -25,7 +25,11 @@ set_rel_pathlist_hook_type previous_hook;
 void *distance_indexes[2]; // cost functions, one per access method of this library
 int distance_index_count;
 
+// An index keeps distances as floats: what a jaccard distance is, only the operator says exactly,
+// and quickly.
 bool hands_out_distances(const IndexOptInfo *info) {
+    if (info->opcintype[0] == BITOID)
+        return false;
     void **end = distance_indexes + distance_index_count;
     return std::find(distance_indexes, end, reinterpret_cast<void *>(info->amcostestimate)) != end;
 }

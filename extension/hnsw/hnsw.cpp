@@ -3,16 +3,12 @@
 
 #include "extension/hnsw/distance_scan.h"
 #include "extension/pg/boundary.h"
-#include "extension/types/vector.h"
 
 extern "C" {
 #include "access/reloptions.h"
-#include "catalog/pg_proc.h"
 #include "commands/progress.h"
 #include "commands/vacuum.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/syscache.h"
 }
 
 namespace vec {
@@ -65,21 +61,6 @@ void set_callbacks(IndexAmRoutine *am) {
     am->amrescan = Callback<hnsw_rescan>::call;
     am->amgettuple = Callback<hnsw_get_tuple>::call;
     am->amendscan = Callback<hnsw_end_scan>::call;
-}
-
-// The C symbol of the opclass's support function; empty when there is none.
-std::string_view support_symbol(Relation index, uint16 number) {
-    Oid function = index_getprocid(index, 1, number);
-    if (!OidIsValid(function))
-        return {};
-    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-    if (!HeapTupleIsValid(tuple))
-        elog(ERROR, "cache lookup failed for function %u", function);
-    bool is_null;
-    Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &is_null);
-    char *symbol = is_null ? pstrdup("") : TextDatumGetCString(source);
-    ReleaseSysCache(tuple);
-    return symbol;
 }
 
 } // namespace
@@ -151,37 +132,6 @@ char *hnsw_build_phase_name(int64 phase) {
     default:
         return nullptr;
     }
-}
-
-ann::Metric opclass_metric(Relation index) {
-    std::string_view distance = support_symbol(index, 1);
-    if (distance == "vector_l2_squared_distance")
-        return ann::Metric::kL2;
-    if (distance == "l1_distance")
-        return ann::Metric::kL1;
-    if (distance == "vector_negative_inner_product")
-        return support_symbol(index, 2) == "vector_norm" ? ann::Metric::kCosine
-                                                         : ann::Metric::kInnerProduct;
-    ereport(ERROR,
-            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-             errmsg("hnsw does not support the distance function of this operator class"),
-             errhint("Use vector_l2_ops, vector_ip_ops, vector_cosine_ops or vector_l1_ops.")));
-}
-
-const float *index_vector(ann::Metric metric, uint32 dim, Datum value) {
-    Vector *vector = datum_get_dense<float>(value);
-    if (static_cast<uint32>(vector->dim) != dim)
-        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("different vector dimensions %u and %d", dim, vector->dim)));
-    if (metric != ann::Metric::kCosine)
-        return vector->x;
-    double norm = std::sqrt(ann::squared_norm(vector->x, dim));
-    if (norm == 0)
-        return nullptr;
-    auto *unit = static_cast<float *>(palloc(dim * sizeof(float)));
-    for (uint32 i = 0; i < dim; i++)
-        unit[i] = static_cast<float>(vector->x[i] / norm);
-    return unit;
 }
 
 SQL_FUNCTION(hnswhandler) {

@@ -36,15 +36,16 @@ int option_ef_construction(Relation index);
 // Registers the settings and options. Called by _PG_init.
 void init_hnsw();
 
-// The metric of the index's operator class; raises 0A000 for a class that has none of ours.
-ann::Metric opclass_metric(Relation index);
+// The form and the metric of the index's operator class, and `dim`; raises 0A000 for a class that
+// has none of ours.
+ann::VectorSpace opclass_space(Relation index, uint32 dim);
 
 // The vector of an indexed value in the form the index keeps, in CurrentMemoryContext. NULL when
 // it is not indexed: zero under cosine. Raises 22000 when its dimensions are not the index's.
-const float *index_vector(ann::Metric metric, uint32 dim, Datum value);
+const void *index_vector(const ann::VectorSpace &space, Datum value);
 
 // Adds a row to the index in its pages. Frees what it needed from `context`, which it resets.
-void insert_row(GraphIndex *graph, const float *vector, ann::Tid tid, int ef_construction,
+void insert_row(GraphIndex *graph, const void *vector, ann::Tid tid, int ef_construction,
                 MemoryContext context);
 
 inline ann::Tid to_tid(const ItemPointerData &pointer) {

@@ -14,7 +14,7 @@ namespace {
 // One insert under way; memory in a context that is reset afterwards.
 struct Insertion {
     GraphIndex *graph;
-    const float *vector;
+    const void *vector;
     ann::Tid tid;
     int ef_construction;
     int level;
@@ -116,7 +116,7 @@ bool find_neighbors(Insertion *insertion, ann::LayerSearch *search) {
 }
 
 // NULL where the index has no codes.
-const Rotated *rotate_for(GraphIndex *graph, const float *vector) {
+const Rotated *rotate_for(GraphIndex *graph, const void *vector) {
     if (graph->meta.code_bits == 0)
         return nullptr;
     return new (palloc(sizeof(Rotated))) Rotated(graph, vector);
@@ -179,7 +179,7 @@ bool adopt_by_found(Insertion *insertion, ann::Link self, const ann::LayerSearch
     auto keep = [&](ann::Link from, const NewElement &to, float distance) {
         return add_link(graph, from, 0, to, distance, true, nullptr) == LinkResult::kLinked;
     };
-    auto *parent_vector = insertion->arena.array<float>(graph->layout.dim);
+    auto *parent_vector = insertion->arena.array<uint8>(graph->space.max_bytes());
     auto *list = insertion->arena.array<NeighborCopy>(1);
     for (size_t i = 0; i < search.results.size(); i++) {
         const ann::Candidate &parent = search.results[i];
@@ -274,7 +274,7 @@ void keep_memory() {
 
 } // namespace
 
-void insert_row(GraphIndex *graph, const float *vector, ann::Tid tid, int ef_construction,
+void insert_row(GraphIndex *graph, const void *vector, ann::Tid tid, int ef_construction,
                 MemoryContext context) {
     MemoryContext before = MemoryContextSwitchTo(context);
     keep_memory();
@@ -307,7 +307,7 @@ bool hnsw_insert(Relation index, Datum *values, bool *is_null, ItemPointer heap_
         AllocSetContextCreate(CurrentMemoryContext, "hnsw insert", ALLOCSET_DEFAULT_SIZES);
     MemoryContext before = MemoryContextSwitchTo(context);
     GraphIndex *graph = open_graph(index);
-    const float *vector = index_vector(graph->metric, graph->layout.dim, values[0]);
+    const void *vector = index_vector(graph->space, values[0]);
     if (vector != nullptr) {
         MemoryContext working =
             AllocSetContextCreate(context, "hnsw insert search", ALLOCSET_DEFAULT_SIZES);

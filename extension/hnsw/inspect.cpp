@@ -103,9 +103,13 @@ const char *metric_name(ann::Metric metric) {
     case ann::Metric::kCosine:
         return "cosine";
     case ann::Metric::kL1:
+        return "l1";
+    case ann::Metric::kHamming:
+        return "hamming";
+    case ann::Metric::kJaccard:
         break;
     }
-    return "l1";
+    return "jaccard";
 }
 
 } // namespace

@@ -117,12 +117,12 @@ void put_link(GraphIndex *graph, const ann::NeighborList &list, const NewLink &l
     set_distance(place, ann::with_chosen(link.distance, link.placement.chosen));
 }
 
-// The vector of the element, copied; false when it is gone.
-bool copy_vector(GraphIndex *graph, ann::Link link, float *out) {
+// The vector of the element, copied; false when it is gone. REQUIRES: vectors of one size.
+bool copy_vector(GraphIndex *graph, ann::Link link, void *out) {
     OpenElement element;
     if (!open_element(graph, link, BUFFER_LOCK_SHARE, Parts::kVector, &element))
         return false;
-    memcpy(out, element.image.vector(graph->layout), graph->layout.dim * sizeof(float));
+    memcpy(out, element.image.vector(graph->layout), graph->space.bytes());
     close_element(element);
     return true;
 }
@@ -223,7 +223,7 @@ struct PlacedEdge {
 // Encodes the neighbours that are new in `after`; returns how many. `out` is palloc'd.
 uint32 encode_changes(GraphIndex *graph, ann::Link link, int level, const NeighborCopy &before,
                       const NeighborCopy &after, PlacedEdge **out) {
-    float vector[kMaxCodedDim];
+    alignas(8) uint8 vector[kMaxCodedBytes];
     if (!graph->layout.has_codes(level) || !copy_vector(graph, link, vector))
         return 0;
     Rotated from(graph, vector);
@@ -293,7 +293,7 @@ bool encode_new(GraphIndex *graph, ann::Link to, int level, const NewElement &el
                 EdgeCode *edge) {
     if (!graph->layout.has_codes(level))
         return true;
-    float vector[kMaxCodedDim];
+    alignas(8) uint8 vector[kMaxCodedBytes];
     if (!copy_vector(graph, to, vector))
         return false;
     encode_edge(graph, Rotated(graph, vector), *element.rotated, edge);
@@ -321,7 +321,7 @@ void meet_neighbor(GraphIndex *graph, ann::Link neighbor, int level, const NewEl
     if (!open_element(graph, neighbor, BUFFER_LOCK_SHARE, level == 0 ? Parts::kAll : Parts::kVector,
                       &open))
         return;
-    float *vector = open.image.vector(l);
+    const void *vector = open.image.vector(l);
     Rotated rotated(graph, vector);
     Origin origin(graph, vector, distance);
     ann::Link upper = open.image.header().upper;

@@ -4,10 +4,17 @@
 
 extern "C" {
 #include "storage/buf_internals.h"
+#include "utils/builtins.h"
 }
 
 namespace vec {
 namespace {
+
+bool is_possible(const ann::VectorSpace &space) {
+    bool of_bits = space.metric == ann::Metric::kHamming || space.metric == ann::Metric::kJaccard;
+    return space.dim >= 1 && space.dim <= ann::max_dim(space.form) &&
+           of_bits == (space.form == ann::VectorForm::kBits);
+}
 
 void check_meta(Relation index, const Meta &meta) {
     if (meta.magic != kMagic)
@@ -20,9 +27,11 @@ void check_meta(Relation index, const Meta &meta) {
                         errmsg("index \"%s\" has version %u of the hnsw format, expected %u",
                                RelationGetRelationName(index), meta.version, kFormatVersion),
                         errhint("REINDEX makes it one of this version.")));
-    if (meta.dim < 1 || meta.dim > ann::kMaxDim || meta.m < 2 || meta.m > ann::kMaxM ||
-        meta.metric > static_cast<uint8>(ann::Metric::kL1) || meta.code_bits > 2 ||
-        meta.entry_level < -1 || meta.entry_level > ann::kMaxLevel)
+    if (meta.form > static_cast<uint8>(ann::VectorForm::kSparse) ||
+        meta.metric > static_cast<uint8>(ann::Metric::kJaccard) || !is_possible(meta_space(meta)) ||
+        meta.m < 2 || meta.m > ann::kMaxM || meta.code_bits > 2 ||
+        (meta.code_bits > 0 && !meta_space(meta).dense()) || meta.entry_level < -1 ||
+        meta.entry_level > ann::kMaxLevel)
         report_corruption(index, kMetaBlock, "impossible values in the metapage");
 }
 
@@ -77,6 +86,44 @@ Buffer open_piece(GraphIndex *graph, ann::Link link, ann::Link owner, PageKind k
                                 mode);
 }
 
+// Makes room in graph->gathered.
+void reserve_gathered(GraphIndex *graph, size_t bytes) {
+    if (bytes <= graph->gathered_bytes)
+        return;
+    size_t room = Max(bytes, 2 * graph->gathered_bytes);
+    graph->gathered = static_cast<uint8 *>(repalloc(graph->gathered, room));
+    graph->gathered_bytes = room;
+}
+
+// Copies an element's head and its sparse vector, part by part, to graph->gathered.
+void gather_sparse(GraphIndex *graph, ann::Link owner, uint8 *head) {
+    const ann::ElementLayout &l = graph->layout;
+    size_t bytes = graph->space.bytes(head + l.vector_offset);
+    reserve_gathered(graph, l.vector_offset + bytes);
+    memcpy(graph->gathered, head, l.head_bytes);
+    ann::Link next = ann::ElementImage{head}.overflow(l);
+    for (size_t done = l.vector_bytes; done < bytes; done += l.overflow_bytes) {
+        if (next.empty())
+            report_corruption(graph->relation, owner.block, "a vector without its end");
+        Buffer buffer = open_piece(graph, next, owner, kRestPage, BUFFER_LOCK_SHARE);
+        const uint8 *slot = slot_at(l, BufferGetPage(buffer), kRestPage, next.slot);
+        memcpy(graph->gathered + l.vector_offset + done, slot + sizeof(ann::OverflowSlot),
+               Min(bytes - done, l.overflow_bytes));
+        next = reinterpret_cast<const ann::OverflowSlot *>(slot)->next;
+        UnlockReleaseBuffer(buffer);
+    }
+}
+
+// Whether the element's vector goes on outside; its length is checked.
+bool overflows(GraphIndex *graph, ann::Link link, const ann::ElementImage &image) {
+    const ann::ElementLayout &l = graph->layout;
+    if (!l.sparse())
+        return false;
+    if (ann::VectorSpace::sparse_count(image.vector(l)) > ann::kMaxNonzeros)
+        report_corruption(graph->relation, link.block, "a vector that is too long");
+    return graph->space.bytes(image.vector(l)) > l.vector_bytes;
+}
+
 // Copies a large element, as far as `parts` says, to graph->gathered.
 void gather(GraphIndex *graph, ann::Link owner, uint8 *head, Parts parts) {
     const ann::ElementLayout &l = graph->layout;
@@ -113,10 +160,39 @@ PageTail *page_tail(Page page) {
                                         MAXALIGN(sizeof(PageTail)));
 }
 
+namespace {
+
+// What pgvector 0.8 begins its hnsw metapage with, and has at the end of each page.
+constexpr uint32 kPgvectorMagic = 0xA953A953;
+constexpr uint16 kPgvectorPageId = 0xFF90;
+struct PgvectorTail {
+    BlockNumber next_block;
+    uint16 unused;
+    uint16 page_id;
+};
+
+void refuse_pgvector(Relation index, Page page) {
+    if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PgvectorTail)))
+        return;
+    uint32 magic;
+    memcpy(&magic, PageGetContents(page), sizeof(magic));
+    if (magic != kPgvectorMagic ||
+        reinterpret_cast<PgvectorTail *>(PageGetSpecialPointer(page))->page_id != kPgvectorPageId)
+        return;
+    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                    errmsg("index \"%s\" was written by pgvector", RelationGetRelationName(index)),
+                    errdetail("Its pages have another format."),
+                    errhint("REINDEX INDEX %s builds it anew.",
+                            quote_identifier(RelationGetRelationName(index)))));
+}
+
+} // namespace
+
 Buffer read_meta(Relation index, int lock) {
     Buffer buffer = pg::read_recent_buffer(index, kMetaBlock);
     LockBuffer(buffer, lock);
     Page page = BufferGetPage(buffer);
+    refuse_pgvector(index, page);
     if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
         page_tail(page)->kind != kMetaPage || page_tail(page)->page_id != kPageId)
         ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
@@ -130,16 +206,18 @@ GraphIndex *open_graph(Relation index) {
     auto *graph = static_cast<GraphIndex *>(palloc0(sizeof(GraphIndex)));
     graph->relation = index;
     copy_meta(graph);
-    graph->layout = ann::ElementLayout::make(graph->meta.dim, graph->meta.m, graph->meta.code_bits,
-                                             kPageCapacity);
-    graph->metric = static_cast<ann::Metric>(graph->meta.metric);
+    graph->layout = meta_layout(graph->meta);
+    graph->space = meta_space(graph->meta);
+    graph->metric = graph->space.metric;
     if (graph->meta.code_bits > 0 && !can_have_codes(graph->layout))
         report_corruption(index, kMetaBlock, "codes of elements that are too large for them");
     graph->known_blocks = RelationGetNumberOfBlocks(index);
     for (int kind = 0; kind < kPageKinds; kind++)
         graph->page_slots[kind] = slots_per_page(graph->layout, static_cast<PageKind>(kind));
-    if (graph->layout.spanned())
-        graph->gathered = static_cast<uint8 *>(palloc(graph->layout.size));
+    if (graph->layout.spanned() || graph->layout.sparse()) {
+        graph->gathered_bytes = graph->layout.size;
+        graph->gathered = static_cast<uint8 *>(palloc(graph->gathered_bytes));
+    }
     return graph;
 }
 
@@ -154,6 +232,8 @@ uint32 slot_bytes(const ann::ElementLayout &layout, PageKind kind) {
     case kPiecePage:
         return sizeof(ann::PieceHeader) + layout.piece_bytes;
     case kRestPage:
+        if (layout.sparse())
+            return sizeof(ann::OverflowSlot) + layout.overflow_bytes;
         return MAXALIGN(sizeof(ann::PieceHeader) + layout.rest_bytes);
     case kUpperPage:
         return layout.upper_bytes;
@@ -226,6 +306,10 @@ bool open_element(GraphIndex *graph, ann::Link link, int lock, Parts parts, Open
         gather(graph, link, element->slot, parts);
         element->image.data = graph->gathered;
     }
+    if (parts != Parts::kHead && overflows(graph, link, element->image)) {
+        gather_sparse(graph, link, element->slot);
+        element->image.data = graph->gathered;
+    }
     return true;
 }
 
@@ -246,6 +330,10 @@ bool open_side(GraphIndex *graph, ann::Link link, ann::Link owner, ann::SideKind
     }
     UnlockReleaseBuffer(*buffer);
     return false;
+}
+
+ann::ElementLayout meta_layout(const Meta &meta) {
+    return ann::ElementLayout::make(meta_space(meta), meta.m, meta.code_bits, kPageCapacity);
 }
 
 bool can_have_codes(const ann::ElementLayout &layout) {

@@ -33,7 +33,7 @@ inline constexpr uint32 kFormatVersion = 2;
 enum PageKind : uint16 {
     kElementPage = 0, // elements (of large vectors: their heads)
     kPiecePage = 1,   // full pieces of large vectors, one a page
-    kRestPage = 2,    // the rests of large vectors
+    kRestPage = 2,    // the rests of large vectors, and of long sparse ones
     kSidePage = 3,    // further rows of elements
     kUpperPage = 4,   // lists of levels above 0
     kPageKinds = 5,
@@ -62,7 +62,8 @@ struct Meta {
     uint16 ef_construction;
     uint8 metric;    // ann::Metric
     uint8 code_bits; // bits per dimension of a neighbour's code; 0: no codes
-    uint16 reserved;
+    uint8 form;      // ann::VectorForm
+    uint8 reserved;
     uint64 rotation_seed; // of the codes' rotation
     ann::Link entry;
     int32 entry_level;                  // -1: the index is empty
@@ -75,13 +76,13 @@ struct GraphIndex {
     Meta meta;
     ann::ElementLayout layout;
     ann::Metric metric;
-    BlockNumber known_blocks;      // the relation has at least so many
+    BlockNumber known_blocks; // the relation has at least so many
+    ann::VectorSpace space;
     uint8 *gathered;               // image of a large element, NULL where elements fit a page
+    size_t gathered_bytes;         // room there
     uint16 page_slots[kPageKinds]; // slots_per_page()
 
-    float distance(const float *a, const float *b) const {
-        return ann::metric_distance(metric, a, b, layout.dim);
-    }
+    float distance(const void *a, const void *b) const { return space.distance(a, b); }
 };
 
 // Raises XX002. `what` says what was found, `block` where.
@@ -122,6 +123,11 @@ inline constexpr uint32 kMaxCodePieces = MAX_GENERIC_XLOG_PAGES - 1;
 inline constexpr uint32 kMaxCodedDim = 4096;
 // Whether elements of this layout can have codes: all of a list's codes must fit one record.
 bool can_have_codes(const ann::ElementLayout &layout);
+ann::ElementLayout meta_layout(const Meta &meta);
+inline ann::VectorSpace meta_space(const Meta &meta) {
+    return {static_cast<ann::VectorForm>(meta.form), static_cast<ann::Metric>(meta.metric),
+            meta.dim};
+}
 
 // How much of an element is wanted: a large one lies in several pages.
 enum class Parts { kHead, kVector, kAll };

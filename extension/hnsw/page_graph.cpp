@@ -177,8 +177,7 @@ static bool copy_upper(GraphIndex *graph, ann::Link link, ann::Link upper, int l
     return true;
 }
 
-bool copy_neighbors(GraphIndex *graph, ann::Link link, int level, NeighborCopy *out,
-                    float *vector) {
+bool copy_neighbors(GraphIndex *graph, ann::Link link, int level, NeighborCopy *out, void *vector) {
     const ann::ElementLayout &l = graph->layout;
     OpenElement element;
     Parts parts = vector == nullptr ? Parts::kHead : Parts::kVector;
@@ -186,7 +185,7 @@ bool copy_neighbors(GraphIndex *graph, ann::Link link, int level, NeighborCopy *
         return false;
     const ann::ElementImage &image = element.image;
     if (vector != nullptr)
-        memcpy(vector, image.vector(l), l.dim * sizeof(float));
+        memcpy(vector, image.vector(l), graph->space.bytes(image.vector(l)));
     ann::Link upper = image.header().upper;
     if (level == 0)
         copy_list(image.list(l), image.header().kept, out);
@@ -201,25 +200,26 @@ struct CandidateVectors {
     GraphIndex *graph;
     ann::Arena arena;
     const ann::Candidate *candidates;
-    float **vectors; // per candidate
-    float *spare;
+    uint8 **vectors; // per candidate
+    uint8 *spare;    // where all have one size
 
-    const float *get(uint32 i) {
+    const void *get(uint32 i) {
         if (vectors[i] != nullptr)
             return vectors[i];
-        float *room = spare != nullptr ? spare : arena.array<float>(graph->layout.dim);
-        spare = nullptr;
         OpenElement element;
-        if (!open_element(graph, candidates[i].link, BUFFER_LOCK_SHARE, Parts::kVector, &element)) {
-            spare = room;
+        if (!open_element(graph, candidates[i].link, BUFFER_LOCK_SHARE, Parts::kVector, &element))
             return nullptr;
-        }
-        memcpy(room, element.image.vector(graph->layout), graph->layout.dim * sizeof(float));
+        const void *vector = element.image.vector(graph->layout);
+        size_t bytes = graph->space.bytes(vector);
+        vectors[i] = spare != nullptr ? spare : arena.array<uint8>(bytes);
+        spare = nullptr;
+        memcpy(vectors[i], vector, bytes);
         close_element(element);
-        return vectors[i] = room;
+        return vectors[i];
     }
     void reject(uint32 i) {
-        if (spare != nullptr && vectors[i] != nullptr)
+        bool keep = spare == nullptr && graph->space.fixed_size();
+        if (!keep && vectors[i] != nullptr)
             arena.release(arena.owner, vectors[i]);
         else if (vectors[i] != nullptr)
             spare = vectors[i];
@@ -244,13 +244,13 @@ uint32 choose_neighbors(GraphIndex *graph, ann::Arena arena, ann::Candidate *can
     auto *selection = arena.array<ann::SelectionCandidate>(count);
     for (uint32 i = 0; i < count; i++)
         selection[i] = {candidates[i].distance, kept != nullptr && kept[i], i};
-    CandidateVectors vectors{graph, arena, candidates, arena.array<float *>(count), nullptr};
-    memset(vectors.vectors, 0, count * sizeof(float *));
+    CandidateVectors vectors{graph, arena, candidates, arena.array<uint8 *>(count), nullptr};
+    memset(vectors.vectors, 0, count * sizeof(uint8 *));
     uint32 chosen[ann::kMaxSlots];
     uint32 chosen_count = ann::select_neighbors(
         selection, count, capacity, fill, chosen, [&](uint32 a, uint32 b, float limit) {
-            const float *va = vectors.get(a);
-            const float *vb = vectors.get(b);
+            const void *va = vectors.get(a);
+            const void *vb = vectors.get(b);
             bool covered = vb == nullptr || (va != nullptr && graph->distance(va, vb) < limit);
             if (covered)
                 vectors.reject(b);

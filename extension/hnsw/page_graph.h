@@ -19,7 +19,7 @@ struct NeighborCopy {
 
 struct PageGraph {
     GraphIndex *graph;
-    const float *query; // NULL: every distance is 0
+    const void *query; // as the index keeps vectors; NULL: every distance is 0
     // For searching by codes: what use_codes() has made, and the level being searched.
     const ann::QueryTable *table = nullptr;
     ann::Expansion *expansion = nullptr;
@@ -61,9 +61,9 @@ bool open_upper(GraphIndex *graph, ann::Link element, ann::Link upper, int level
 void copy_list(const ann::NeighborList &list, const uint32 *kept, NeighborCopy *out);
 
 // The element's list on `level`; false when the element is gone or does not reach that level.
-// With `vector`, the element's vector is copied there, too.
+// With `vector`, the element's vector is copied there, too: space.max_bytes() of room.
 bool copy_neighbors(GraphIndex *graph, ann::Link link, int level, NeighborCopy *out,
-                    float *vector = nullptr);
+                    void *vector = nullptr);
 
 // Chooses at most `capacity` of `candidates`, sorted by distance, as neighbours
 // (extension/core/neighbor_selection.h), and moves them to the front, nearest first. `kept` may

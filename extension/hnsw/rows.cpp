@@ -48,17 +48,22 @@ void push_slot(GraphIndex *graph, ann::Link link, const OpenElement &element, an
     UnlockReleaseBuffer(buffer);
 }
 
+bool is_same(const ann::VectorSpace &space, const void *a, const void *b) {
+    size_t bytes = space.bytes(a);
+    return space.bytes(b) == bytes && memcmp(a, b, bytes) == 0;
+}
+
 enum class RowResult { kAdded, kNotThere, kNeedSlot };
 
 // `spare`: a reserved side slot, which becomes none when it is used.
-RowResult try_add_row(GraphIndex *graph, ann::Link link, const float *vector, ann::Tid tid,
+RowResult try_add_row(GraphIndex *graph, ann::Link link, const void *vector, ann::Tid tid,
                       ann::Link *spare) {
     const ann::ElementLayout &l = graph->layout;
     OpenElement element;
     if (!open_element(graph, link, BUFFER_LOCK_EXCLUSIVE, Parts::kVector, &element))
         return RowResult::kNotThere;
     RowResult result = RowResult::kAdded;
-    if (!element.live() || memcmp(element.image.vector(l), vector, l.dim * sizeof(float)) != 0) {
+    if (!element.live() || !is_same(graph->space, element.image.vector(l), vector)) {
         result = RowResult::kNotThere;
     } else if (element.image.header().tid_count < ann::kTidsPerElement) {
         add_to_element(graph, link, element, tid);
@@ -76,7 +81,7 @@ RowResult try_add_row(GraphIndex *graph, ann::Link link, const float *vector, an
 
 } // namespace
 
-bool add_row(GraphIndex *graph, ann::Link link, const float *vector, ann::Tid tid) {
+bool add_row(GraphIndex *graph, ann::Link link, const void *vector, ann::Tid tid) {
     // The slot for a chain is taken while the element is not locked: the metapage comes first.
     ann::Link spare = ann::Link::none();
     RowResult result = try_add_row(graph, link, vector, tid, &spare);

@@ -34,15 +34,15 @@ void prepare_memory(ScanSearch *search, Relation index) {
     MemoryContextSwitchTo(before);
 }
 
-const float *query_vector(ScanSearch *search, ScanKey key) {
+const void *query_vector(ScanSearch *search, ScanKey key) {
     search->no_direction = false;
     if (key->sk_flags & SK_ISNULL)
         return nullptr;
     const GraphIndex *graph = search->graph;
-    const float *query = index_vector(graph->metric, graph->layout.dim, key->sk_argument);
+    const void *query = index_vector(graph->space, key->sk_argument);
     search->no_direction = query == nullptr; // no order, either
     if (search->no_direction)
-        query = static_cast<float *>(palloc0(graph->layout.dim * sizeof(float)));
+        query = palloc0(graph->space.bytes());
     return query;
 }
 

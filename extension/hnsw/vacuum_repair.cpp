@@ -23,7 +23,7 @@ struct Repair {
     VacuumState *vacuum;
     ann::Link link;
     int level;
-    float *vector;
+    void *vector;
     NeighborCopy before;
     ann::KeySet seen;
     ann::ArenaVector<ann::Candidate> candidates;
@@ -224,7 +224,7 @@ bool try_repair(VacuumState *vacuum, ann::Link link, int level, std::span<Bridge
     repair.vacuum = vacuum;
     repair.link = link;
     repair.level = level;
-    repair.vector = static_cast<float *>(palloc(vacuum->graph->layout.dim * sizeof(float)));
+    repair.vector = palloc(vacuum->graph->space.max_bytes());
     if (!copy_neighbors(vacuum->graph, link, level, &repair.before, repair.vector) ||
         !collect_own(&repair, bridges))
         return true;

@@ -42,6 +42,28 @@ void write_pieces(GraphIndex *graph, ann::Link owner, const ann::ElementImage &i
     }
 }
 
+// Writes what of a sparse vector does not fit its element, from the end to the beginning; returns
+// the first slot.
+ann::Link write_overflow(GraphIndex *graph, ann::Link owner, const void *vector) {
+    const ann::ElementLayout &l = graph->layout;
+    size_t bytes = graph->space.bytes(vector);
+    ann::Link next = ann::Link::none();
+    for (uint32 i = l.overflow_slots(bytes); i-- > 0;) {
+        size_t offset = l.vector_bytes + static_cast<size_t>(i) * l.overflow_bytes;
+        ClaimedSlot claimed = claim_slot(graph, kRestPage);
+        GenericXLogState *state = GenericXLogStart(graph->relation);
+        auto *slot = reinterpret_cast<ann::OverflowSlot *>(edit_claimed(graph, state, claimed));
+        slot->header = {{claimed.link.version, ann::SlotState::kLive, 0}, 0, 0, 0, owner};
+        slot->next = next;
+        memcpy(slot + 1, static_cast<const uint8 *>(vector) + offset,
+               Min(bytes - offset, l.overflow_bytes));
+        GenericXLogFinish(state);
+        release_claimed(graph, claimed);
+        next = claimed.link;
+    }
+    return next;
+}
+
 // Fills an empty list with the new element's neighbours and their codes.
 void fill_list(GraphIndex *graph, const ann::NeighborList &list, const LevelNeighbors &neighbors) {
     PANVEL_ASSERT(neighbors.count <= neighbors.filled && neighbors.filled <= list.slots);
@@ -73,16 +95,15 @@ ann::Link write_upper(GraphIndex *graph, ann::Link owner, int level, ann::Link n
     return claimed.link;
 }
 
-void fill_image(GraphIndex *graph, const ann::ElementImage &image, const float *vector,
-                ann::Tid tid, int level, const LevelNeighbors &neighbors, int parent) {
+void fill_image(GraphIndex *graph, const ann::ElementImage &image, const void *vector, ann::Tid tid,
+                int level, const LevelNeighbors &neighbors, int parent) {
     const ann::ElementLayout &l = graph->layout;
     image.clear(l, 0, ann::SlotState::kLive, static_cast<uint8>(level));
     image.header().tid_count = 1;
     image.header().tids[0] = tid;
     if (parent >= 0)
         image.set_kept(parent, true);
-    memcpy(image.vector(l), vector, l.dim * sizeof(float));
-    memset(image.codes(l, 0), 0, l.size - l.codes_offset);
+    put_vector(graph, image, vector);
     fill_list(graph, image.list(l), neighbors);
 }
 
@@ -97,10 +118,12 @@ ann::Link write_simple(GraphIndex *graph, const ann::ElementImage &image) {
 }
 
 // Data first, the head last: until then its slot is reserved and nobody reads the rest.
-ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, int level,
-                          const LevelNeighbors *neighbors) {
+ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, const void *vector,
+                          int level, const LevelNeighbors *neighbors) {
     ann::Link self = reserve_slot(graph, kElementPage);
     write_pieces(graph, self, image);
+    if (graph->layout.sparse())
+        image.overflow(graph->layout) = write_overflow(graph, self, vector);
     ann::Link upper = ann::Link::none();
     for (int i = 1; i <= level; i++)
         upper = write_upper(graph, self, i, upper, neighbors[i]);
@@ -116,13 +139,21 @@ ann::Link write_composite(GraphIndex *graph, const ann::ElementImage &image, int
 
 } // namespace
 
-ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
+void put_vector(const GraphIndex *graph, const ann::ElementImage &image, const void *vector) {
+    const ann::ElementLayout &l = graph->layout;
+    size_t bytes = Min(graph->space.bytes(vector), l.vector_bytes);
+    memcpy(image.vector(l), vector, bytes);
+    memset(image.data + l.vector_offset + bytes, 0, l.size - l.vector_offset - bytes);
+}
+
+ann::Link write_element(GraphIndex *graph, const void *vector, ann::Tid tid, int level,
                         const LevelNeighbors *neighbors, int parent) {
     ann::ElementImage image{static_cast<uint8 *>(palloc(graph->layout.size))};
     fill_image(graph, image, vector, tid, level, neighbors[0], parent);
-    ann::Link self = level == 0 && !graph->layout.spanned()
-                         ? write_simple(graph, image)
-                         : write_composite(graph, image, level, neighbors);
+    bool simple = level == 0 && !graph->layout.spanned() &&
+                  graph->layout.overflow_slots(graph->space.bytes(vector)) == 0;
+    ann::Link self = simple ? write_simple(graph, image)
+                            : write_composite(graph, image, vector, level, neighbors);
     pfree(image.data);
     return self;
 }

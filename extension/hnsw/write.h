@@ -33,9 +33,12 @@ struct LevelNeighbors {
     NewEdges *edges; // of each; NULL where the level has no codes
 };
 
+// Puts the vector in an image, as much of a sparse one as fits, and clears what follows.
+void put_vector(const GraphIndex *graph, const ann::ElementImage &image, const void *vector);
+
 // Writes an element with these neighbours (levels + 1 lists, nearest first) and one row. The link
 // at position `parent` of level 0 is marked kept; -1: none. Nothing links to it yet.
-ann::Link write_element(GraphIndex *graph, const float *vector, ann::Tid tid, int level,
+ann::Link write_element(GraphIndex *graph, const void *vector, ann::Tid tid, int level,
                         const LevelNeighbors *neighbors, int parent);
 
 enum class LinkResult { kLinked, kDeclined, kNoRoom };
@@ -44,7 +47,7 @@ enum class LinkResult { kLinked, kDeclined, kNoRoom };
 // table of it for estimating neighbours' distances from it; the table may be NULL.
 struct NewElement {
     ann::Link link;
-    const float *vector;
+    const void *vector;
     const Rotated *rotated;
     const ann::QueryTable *table;
 };
@@ -67,6 +70,6 @@ bool replace_list(GraphIndex *graph, ann::Link link, int level, const NeighborCo
 
 // Adds a row to the live element that has this very vector; false when it no longer is live or
 // has another vector.
-bool add_row(GraphIndex *graph, ann::Link link, const float *vector, ann::Tid tid);
+bool add_row(GraphIndex *graph, ann::Link link, const void *vector, ann::Tid tid);
 
 } // namespace vec

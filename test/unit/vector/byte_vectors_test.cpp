@@ -13,6 +13,7 @@ namespace {
 using namespace ann;
 
 constexpr uint32_t kDim = 100; // not a multiple of the kernels' 64
+constexpr VectorSpace kSpace = {VectorForm::kFloats, Metric::kL2, kDim};
 
 std::vector<float> around(std::mt19937 &random, float center, float spread) {
     std::normal_distribution<float> normal(center, spread);
@@ -30,7 +31,7 @@ std::vector<uint8_t> encode(const ByteVectors &bytes, const float *vector) {
 }
 
 BuildRows rows_around(std::mt19937 &random, float center, float spread, int count) {
-    BuildRows rows(kDim);
+    BuildRows rows(kSpace);
     for (int i = 0; i < count; i++)
         rows.add(around(random, center, spread).data(), {});
     return rows;
@@ -43,7 +44,7 @@ TEST(ByteVectors, DistancesAreNearTheExactOnes) {
         ByteVectors bytes(metric, rows);
         ASSERT_TRUE(bytes.are_fine_enough());
         for (uint32_t i = 0; i + 1 < rows.size(); i++) {
-            const float *a = rows.vector(i), *b = rows.vector(i + 1);
+            const float *a = rows.floats(i), *b = rows.floats(i + 1);
             float exact = metric_distance(metric, a, b, kDim);
             float l2 = metric_distance(Metric::kL2, a, b, kDim);
             float found = bytes.distance(encode(bytes, a).data(), encode(bytes, b).data());
@@ -54,7 +55,7 @@ TEST(ByteVectors, DistancesAreNearTheExactOnes) {
 
 TEST(ByteVectors, CosineOfUnitVectors) {
     std::mt19937 random(2);
-    BuildRows rows(kDim);
+    BuildRows rows(kSpace);
     for (int i = 0; i < 500; i++) {
         std::vector<float> vector = around(random, 0.3F, 1);
         float length = static_cast<float>(std::sqrt(squared_norm(vector.data(), kDim)));
@@ -65,7 +66,7 @@ TEST(ByteVectors, CosineOfUnitVectors) {
     ByteVectors bytes(Metric::kCosine, rows);
     ASSERT_TRUE(bytes.are_fine_enough());
     for (uint32_t i = 0; i + 1 < rows.size(); i++) {
-        const float *a = rows.vector(i), *b = rows.vector(i + 1);
+        const float *a = rows.floats(i), *b = rows.floats(i + 1);
         EXPECT_NEAR(bytes.distance(encode(bytes, a).data(), encode(bytes, b).data()),
                     metric_distance(Metric::kCosine, a, b, kDim), 0.05F);
     }
@@ -96,7 +97,7 @@ TEST(ByteVectors, KernelsAgree) {
 
 TEST(ByteVectors, TightClustersFarApartNeedFloats) {
     std::mt19937 random(4);
-    BuildRows rows(kDim);
+    BuildRows rows(kSpace);
     for (int cluster = 0; cluster < 10; cluster++)
         for (int i = 0; i < 100; i++)
             rows.add(around(random, static_cast<float>(cluster), 0.001F).data(), {});
@@ -104,7 +105,7 @@ TEST(ByteVectors, TightClustersFarApartNeedFloats) {
 }
 
 TEST(ByteVectors, WhatHasNoScaleNeedsFloats) {
-    BuildRows none(kDim), one(kDim), huge(kDim);
+    BuildRows none(kSpace), one(kSpace), huge(kSpace);
     EXPECT_FALSE(ByteVectors(Metric::kL2, none).are_fine_enough());
     std::vector<float> vector(kDim, 1);
     one.add(vector.data(), {});

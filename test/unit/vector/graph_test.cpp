@@ -15,6 +15,10 @@ namespace {
 
 using namespace ann;
 
+VectorSpace floats(uint32_t dim) {
+    return {VectorForm::kFloats, Metric::kL2, dim};
+}
+
 // Frees everything at the end of a test.
 struct TestArena {
     std::vector<std::unique_ptr<char[]>> blocks;
@@ -48,7 +52,7 @@ struct MemoryGraph {
     bool distance(Link link, Candidate *out) {
         if (gone.contains(link.block))
             return false;
-        float distance = metric_distance(Metric::kL2, query, builder.vector(link.block), 12);
+        float distance = floats(12).distance(query, builder.vector(link.block));
         *out = {distance, !dead.contains(link.block), link};
         return true;
     }
@@ -141,7 +145,7 @@ TEST(KeySet, FilterMissesNothingAndTellsMostOthers) {
 }
 
 TEST(ElementLayout, ElementOf784DimensionsWithCodesFitsOnePage) {
-    ElementLayout l = ElementLayout::make(784, 16, 1, 8152);
+    ElementLayout l = ElementLayout::make(floats(784), 16, 1, 8152);
     EXPECT_EQ(l.slots, 32u);
     EXPECT_FALSE(l.spanned());
     EXPECT_LE(l.size, 8152u);
@@ -151,7 +155,7 @@ TEST(ElementLayout, PartsFollowEachOtherForEveryShape) {
     for (uint32_t m : {2u, 3u, 16u, 33u, 100u})
         for (uint32_t dim : {1u, 7u, 784u, 941u, 1024u, 1536u, 3000u, 16000u})
             for (uint32_t codes : {0, 1, 2}) {
-                ElementLayout l = ElementLayout::make(dim, m, codes, 8152);
+                ElementLayout l = ElementLayout::make(floats(dim), m, codes, 8152);
                 ASSERT_GE(l.slots, 2 * m);
                 ASSERT_LE(l.slots, kMaxSlots);
                 ASSERT_LE(l.vector_offset, l.head_bytes) << "head holds all but vector and codes";
@@ -185,7 +189,7 @@ TEST(NeighborSelection, DropsWhatAnotherCoversAndKeepsWhatItMust) {
 }
 
 TEST(BuildRows, MergesEqualVectorsAndKeepsTheirRowsInOrder) {
-    BuildRows rows(2);
+    BuildRows rows(floats(2));
     for (uint16_t i = 0; i < 3000; i++) {
         float vector[] = {static_cast<float>(i % 1500), 1};
         rows.add(vector, {0, 0, i});
@@ -195,7 +199,7 @@ TEST(BuildRows, MergesEqualVectorsAndKeepsTheirRowsInOrder) {
     std::vector<uint16_t> found;
     rows.for_each_tid(7, [&](Tid tid) { found.push_back(tid.offset); });
     EXPECT_EQ(found, (std::vector<uint16_t>{7, 1507}));
-    EXPECT_EQ(rows.vector(7)[0], 7);
+    EXPECT_EQ(rows.floats(7)[0], 7);
 }
 
 TEST(WorkerThreads, PassExceptionsOnAndStopTheOthers) {
@@ -249,10 +253,10 @@ class BuiltGraph : public testing::TestWithParam<int> {};
 TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
     constexpr uint32_t kDim = 12, kNodes = 2000;
     std::mt19937 random(3);
-    BuildRows rows(kDim);
+    BuildRows rows(floats(kDim));
     for (uint32_t i = 0; i < kNodes; i++)
         rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
-    GraphBuilder builder({Metric::kL2, kDim, 16, 100, 32, true, false}, rows);
+    GraphBuilder builder({floats(kDim), 16, 100, 32, true, false}, rows);
     build(builder, GetParam());
     ASSERT_EQ(builder.size(), kNodes);
     TestArena memory;
@@ -263,8 +267,8 @@ TEST_P(BuiltGraph, FindsTheNearestAndPassesThroughTheDead) {
         MemoryGraph graph{builder, query.data()};
         uint32_t best = 0;
         for (uint32_t node = 1; node < kNodes; node++)
-            if (metric_distance(Metric::kL2, query.data(), builder.vector(node), kDim) <
-                metric_distance(Metric::kL2, query.data(), builder.vector(best), kDim))
+            if (floats(kDim).distance(query.data(), builder.vector(node)) <
+                floats(kDim).distance(query.data(), builder.vector(best)))
                 best = node;
         Candidate entry;
         graph.distance({builder.entry_point(), 0, 0}, &entry);
@@ -289,10 +293,10 @@ TEST(BuiltGraph, ByBytesFindsAsManyNeighbors) {
     size_t right[2] = {};
     for (bool by_bytes : {false, true}) {
         std::mt19937 random(4);
-        BuildRows rows(kDim);
+        BuildRows rows(floats(kDim));
         for (uint32_t i = 0; i < kNodes; i++)
             rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
-        GraphBuilder builder({Metric::kL2, kDim, 16, 100, kSlots, true, by_bytes}, rows);
+        GraphBuilder builder({floats(kDim), 16, 100, kSlots, true, by_bytes}, rows);
         EXPECT_EQ(builder.by_bytes(), by_bytes);
         build(builder, 1);
         for (uint32_t node = 0; node < kNodes; node += 20) {
@@ -417,13 +421,13 @@ template <typename Test> class OnSmallGraph : public Test {
   protected:
     static constexpr uint32_t kDim = 12, kNodes = 2000;
     std::mt19937 random{3};
-    BuildRows rows{kDim};
+    BuildRows rows{floats(kDim)};
     std::unique_ptr<GraphBuilder> builder;
 
     void SetUp() override {
         for (uint32_t i = 0; i < kNodes; i++)
             rows.add(random_vector(random, kDim).data(), {0, 0, static_cast<uint16_t>(i)});
-        builder.reset(new GraphBuilder({Metric::kL2, kDim, 16, 100, 32, true, false}, rows));
+        builder.reset(new GraphBuilder({floats(kDim), 16, 100, 32, true, false}, rows));
         build(*builder, 1);
     }
 };
@@ -516,8 +520,7 @@ TEST_P(StreamedSearch, BatchesTogetherAreAsGoodAsOneSearch) {
     Stream<MemoryGraph> stream{graph, GetParam()};
     std::vector<std::pair<float, uint32_t>> exact;
     for (uint32_t node = 0; node < kNodes; node++)
-        exact.emplace_back(metric_distance(Metric::kL2, query.data(), builder->vector(node), kDim),
-                           node);
+        exact.emplace_back(floats(kDim).distance(query.data(), builder->vector(node)), node);
     std::sort(exact.begin(), exact.end());
     std::set<uint32_t> nearest;
     for (int i = 0; i < 200; i++)
