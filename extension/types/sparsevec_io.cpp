@@ -23,10 +23,6 @@ void raise_too_many() {
              errmsg("sparsevec cannot have more than %u non-zero elements", ann::kMaxNonzeros)));
 }
 
-void raise_index(const char *what) {
-    ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("sparsevec %s", what)));
-}
-
 // What is allowed of dimensions as written.
 void check_text_dim(long long dim) {
     check_dim(static_cast<int>(std::clamp<long long>(dim, 0, kMaxSparseDim + 1)), kSparse,
@@ -66,11 +62,11 @@ void raise_text_error(const char *text, const ann::SparseTextResult &parsed) {
         break;
     case SparseTextError::kIndex:
         check_text_dim(parsed.dim);
-        raise_index("index out of bounds");
+        raise_wire_error(ann::WireError::kIndex, kSparse);
         break;
     case SparseTextError::kDuplicate:
         check_text_dim(parsed.dim);
-        raise_index("indices must not contain duplicates");
+        raise_wire_error(ann::WireError::kDuplicate, kSparse);
         break;
     }
     pg_unreachable();
@@ -118,34 +114,15 @@ SQL_FUNCTION(sparsevec_typmod_in) {
     PG_RETURN_INT32(get_typmod(PG_GETARG_ARRAYTYPE_P(0), kSparse, kMaxSparseDim));
 }
 
-uint32 read_word(const char *bytes, int i) {
-    uint32 word;
-    memcpy(&word, bytes + sizeof(word) * static_cast<Size>(i), sizeof(word));
-    return pg_ntoh32(word);
-}
-
 void check_count(int count, int dim) {
     if (count < 0)
-        raise_index("cannot have negative number of elements");
+        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("sparsevec cannot have negative number of elements")));
     if (static_cast<uint32>(count) > ann::kMaxNonzeros)
         raise_too_many();
     if (count > dim)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("sparsevec cannot have more elements than dimensions")));
-}
-
-void check_received(SparseVector *vector, int i) {
-    int32 index = vector->indices[i];
-    if (index < 0 || index >= vector->dim)
-        raise_index("index out of bounds");
-    if (i > 0 && index < vector->indices[i - 1])
-        raise_index("indices must be in ascending order");
-    if (i > 0 && index == vector->indices[i - 1])
-        raise_index("indices must not contain duplicates");
-    check_element(vector->values()[i], kSparse);
-    if (vector->values()[i] == 0)
-        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("binary representation of sparsevec cannot contain zero values")));
 }
 
 // On the wire, in network byte order: int32 dim, int32 count, int32 0, indices, float4 values.
@@ -164,11 +141,9 @@ SQL_FUNCTION(sparsevec_recv) {
     // Raises 08P01 when the message is shorter than the count says.
     const char *bytes = pq_getmsgbytes(buffer, 2 * count * static_cast<int>(sizeof(uint32)));
     SparseVector *result = make_sparse(dim, count);
-    for (int i = 0; i < count; i++) {
-        result->indices[i] = static_cast<int32>(read_word(bytes, i));
-        result->values()[i] = std::bit_cast<float>(read_word(bytes, count + i));
-        check_received(result, i);
-    }
+    raise_wire_error(ann::read_sparse_wire(bytes, static_cast<size_t>(count), dim, result->indices,
+                                           result->values()),
+                     kSparse);
     PG_RETURN_POINTER(result);
 }
 

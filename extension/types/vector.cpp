@@ -36,6 +36,34 @@ void check_element(float value, const char *type) {
                         errmsg("infinite value not allowed in %s", type)));
 }
 
+void raise_wire_error(ann::WireError error, const char *type) {
+    const char *what = nullptr;
+    switch (error) {
+    case ann::WireError::kNone:
+        return;
+    case ann::WireError::kNan:
+        check_element(std::numeric_limits<float>::quiet_NaN(), type);
+        break;
+    case ann::WireError::kInfinite:
+        check_element(std::numeric_limits<float>::infinity(), type);
+        break;
+    case ann::WireError::kZero:
+        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
+                        errmsg("binary representation of %s cannot contain zero values", type)));
+        break;
+    case ann::WireError::kIndex:
+        what = "index out of bounds";
+        break;
+    case ann::WireError::kOrder:
+        what = "indices must be in ascending order";
+        break;
+    case ann::WireError::kDuplicate:
+        what = "indices must not contain duplicates";
+        break;
+    }
+    ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("%s %s", type, what)));
+}
+
 void check_unused(int32 unused) {
     if (unlikely(unused != 0))
         ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "extension/core/half.h"
+#include "extension/core/vector_wire.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -87,6 +88,7 @@ void check_expected_dim(int32 typmod, int dim);                  // 22000; typmo
 void check_same_dims(int a, int b, const char *type = "vector"); // 22000
 void check_element(float value, const char *type = "vector");    // NaN, infinity: 22000
 
+void raise_wire_error(ann::WireError error, const char *type); // 22000 unless it is none
 void check_unused(int32 unused); // the reserved field on the wire: 22000 unless it is 0
 
 // The dimensions of a type modifier; 22023.

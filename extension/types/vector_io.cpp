@@ -1,5 +1,6 @@
 // Text and binary input and output, and the type modifier.
 #include "extension/core/vector_text.h"
+#include "extension/core/vector_wire.h"
 #include "extension/pg/boundary.h"
 #include "extension/types/vector.h"
 
@@ -89,18 +90,6 @@ template <typename T> Datum typmod_input(FunctionCallInfo fcinfo) {
 }
 DENSE_FUNCTIONS(typmod_input, vector_typmod_in, halfvec_typmod_in)
 
-// Network byte order.
-void read_element(const char *bytes, float *place) {
-    uint32 bits;
-    memcpy(&bits, bytes, sizeof(bits));
-    *place = std::bit_cast<float>(pg_ntoh32(bits));
-}
-void read_element(const char *bytes, Half *place) {
-    uint16 bits;
-    memcpy(&bits, bytes, sizeof(bits));
-    *place = Half{pg_ntoh16(bits)};
-}
-
 // On the wire, in network byte order: int16 dim, int16 0, dim x float4 or float2.
 template <typename T> Datum receive(FunctionCallInfo fcinfo) {
     StringInfo buffer = reinterpret_cast<StringInfo>(PG_GETARG_POINTER(0));
@@ -115,10 +104,7 @@ template <typename T> Datum receive(FunctionCallInfo fcinfo) {
     // Raises 08P01 when the message is shorter than the dimension says.
     const char *bytes = pq_getmsgbytes(buffer, dim * static_cast<int>(sizeof(T)));
     Dense<T> *result = make_dense<T>(dim);
-    for (int i = 0; i < dim; i++) {
-        read_element(bytes + sizeof(T) * static_cast<Size>(i), &result->x[i]);
-        check_element(widen(result->x[i]), kTypeName<T>);
-    }
+    raise_wire_error(ann::read_wire(bytes, static_cast<size_t>(dim), result->x), kTypeName<T>);
     PG_RETURN_POINTER(result);
 }
 DENSE_FUNCTIONS(receive, vector_recv, halfvec_recv)

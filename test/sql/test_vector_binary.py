@@ -102,3 +102,59 @@ def test_parallel_aggregates(db):
     assert serial[0] == [("[49.5,-49.5,3.5]", "[990000,-990000,70000]")]
     assert serial[1] == [("[5,-5,5]", "[5,-5,5]")]
     assert serial[2] == [(None, None)]
+
+
+def half_message(dim, bits, unused=0):
+    return struct.pack(f">hh{len(bits)}H", dim, unused, *bits)
+
+
+def sparse_message(dim, indices, values, count=None, unused=0):
+    count = len(indices) if count is None else count
+    return struct.pack(f">iii{len(indices)}i{len(values)}f", dim, count, unused, *indices, *values)
+
+
+OTHER_TYPES = {
+    "halfvec: no dimension": ("halfvec", half_message(0, []), "22000", "halfvec must have at least 1 dimension"),
+    "halfvec: too many": ("halfvec", half_message(16001, [0] * 16001), "54000", "halfvec cannot have more than 16000 dimensions"),
+    "halfvec: unused": ("halfvec", half_message(1, [0x3C00], unused=1), "22000", "expected unused to be 0, not 1"),
+    "halfvec: NaN": ("halfvec", half_message(2, [0x3C00, 0x7E00]), "22000", "NaN not allowed in halfvec"),
+    "halfvec: infinity": ("halfvec", half_message(1, [0xFC00]), "22000", "infinite value not allowed in halfvec"),
+    "halfvec: too short": ("halfvec", half_message(3, [0, 0]), "08P01", "insufficient data left in message"),
+    "halfvec: too long": ("halfvec", half_message(1, [0, 0]), "22P03", "incorrect binary data format"),
+    "sparsevec: no dimension": ("sparsevec", sparse_message(0, [], []), "22000", "sparsevec must have at least 1 dimension"),
+    "sparsevec: too many": ("sparsevec", sparse_message(1000000001, [], []), "54000",
+                            "sparsevec cannot have more than 1000000000 dimensions"),
+    "sparsevec: negative count": ("sparsevec", sparse_message(5, [], [], count=-1), "22000",
+                                  "sparsevec cannot have negative number of elements"),
+    "sparsevec: count": ("sparsevec", sparse_message(20000, [], [], count=16001), "54000",
+                         "sparsevec cannot have more than 16000 non-zero elements"),
+    "sparsevec: count beyond dimensions": ("sparsevec", sparse_message(1, [0, 1], [1, 1]), "54000",
+                                           "sparsevec cannot have more elements than dimensions"),
+    "sparsevec: unused": ("sparsevec", sparse_message(1, [], [], unused=7), "22000", "expected unused to be 0, not 7"),
+    "sparsevec: negative index": ("sparsevec", sparse_message(5, [-1], [1]), "22000", "sparsevec index out of bounds"),
+    "sparsevec: index": ("sparsevec", sparse_message(5, [5], [1]), "22000", "sparsevec index out of bounds"),
+    "sparsevec: order": ("sparsevec", sparse_message(5, [2, 1], [1, 1]), "22000", "sparsevec indices must be in ascending order"),
+    "sparsevec: duplicate": ("sparsevec", sparse_message(5, [2, 2], [1, 1]), "22000", "sparsevec indices must not contain duplicates"),
+    "sparsevec: zero": ("sparsevec", sparse_message(5, [1], [-0.0]), "22000",
+                        "binary representation of sparsevec cannot contain zero values"),
+    "sparsevec: NaN": ("sparsevec", sparse_message(5, [1], [float("nan")]), "22000", "NaN not allowed in sparsevec"),
+    "sparsevec: infinity": ("sparsevec", sparse_message(5, [1], [float("inf")]), "22000", "infinite value not allowed in sparsevec"),
+    "sparsevec: too short": ("sparsevec", sparse_message(5, [1, 2], [1]), "08P01", "insufficient data left in message"),
+    "sparsevec: too long": ("sparsevec", sparse_message(5, [1], [1, 2]), "22P03", "incorrect binary data format"),
+}
+GOOD = {"halfvec": (half_message(2, [0x3C00, 0xC100]), "[1,-2.5]"), "sparsevec": (sparse_message(5, [0, 4], [1, -2.5]), "{1:1,5:-2.5}/5")}
+
+
+def test_hostile_messages_of_the_other_types(db):
+    with db.connect() as connection:
+        for kind in GOOD:
+            connection.execute(f"create table {kind}s (v {kind})")
+        for name, (kind, value, sqlstate, text) in OTHER_TYPES.items():
+            with pytest.raises(psycopg.Error) as caught:
+                send(connection, f"{kind}s", value)
+            assert (caught.value.sqlstate, caught.value.diag.message_primary) == (sqlstate, text), name
+        for kind, (value, shown) in GOOD.items():
+            send(connection, f"{kind}s", value)
+            assert connection.execute(f"select v::text from {kind}s").fetchall() == [(shown,)]
+            with connection.cursor().copy(f"copy {kind}s to stdout (format binary)") as copy:
+                assert value in b"".join(bytes(part) for part in copy)
