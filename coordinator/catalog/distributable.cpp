@@ -15,7 +15,6 @@ extern "C" {
 #include "catalog/pg_publication.h"
 #include "catalog/pg_trigger.h"
 #include "commands/tablecmds.h"
-#include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -98,14 +97,6 @@ void check_triggers(Relation relation) {
     TriggerDesc *triggers = relation->trigdesc;
     for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++) {
         const Trigger *trigger = &triggers->triggers[i];
-        if (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE)
-            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                            errmsg("cannot distribute \"%s\": foreign keys from or to a "
-                                   "distributed table are not supported",
-                                   name),
-                            errdetail("The foreign key is constraint \"%s\".",
-                                      get_constraint_name(trigger->tgconstraint)),
-                            errhint("Drop the constraint first.")));
         if (!trigger->tgisinternal)
             ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                             errmsg("cannot distribute \"%s\": it has trigger \"%s\"", name,
@@ -121,10 +112,6 @@ void check_rules(Relation relation) {
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("cannot distribute \"%s\": it has rules", name),
                         errhint("Drop the rules first.")));
-    if (relation->rd_rel->relrowsecurity)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("cannot distribute \"%s\": it has row-level security", name),
-                        errhint("Run ALTER TABLE ... DISABLE ROW LEVEL SECURITY first.")));
 }
 
 } // namespace

@@ -5,9 +5,11 @@
 #include "coordinator/catalog/estimates.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
+#include "coordinator/ddl/foreign_keys.h"
 #include "coordinator/ddl/node_batch.h"
 #include "coordinator/ddl/shard_ddl.h"
 #include "coordinator/ddl/shard_loader.h"
+#include "coordinator/ddl/watch.h"
 #include "coordinator/executor/node_rows.h"
 
 extern "C" {
@@ -162,22 +164,6 @@ void empty_table(Oid relid) {
     table_close(relation, NoLock);
 }
 
-// The rewrite of ALTER TABLE leaves a freeze horizon; a shell has no rows that could age, and no
-// VACUUM would ever move it.
-void clear_freeze_horizon(Oid relid) {
-    Relation classes = table_open(RelationRelationId, RowExclusiveLock);
-    HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
-    if (!HeapTupleIsValid(tuple))
-        elog(ERROR, "cache lookup failed for relation %u", relid);
-    auto *form = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
-    form->relfrozenxid = InvalidTransactionId;
-    form->relminmxid = InvalidMultiXactId;
-    CatalogTupleUpdate(classes, &tuple->t_self, tuple);
-    heap_freetuple(tuple);
-    table_close(classes, RowExclusiveLock);
-    CommandCounterIncrement();
-}
-
 void make_shell(Oid relid) {
     AlterTableCmd *command = makeNode(AlterTableCmd);
     command->subtype = AT_SetAccessMethod;
@@ -237,6 +223,7 @@ void insert_distributed_table(Relation relation, AttrNumber column, int32 coloca
 void move_to_shards(Relation relation, bool new_group) {
     Oid relid = RelationGetRelid(relation);
     const DistributedTable *table = get_distributed_table(relid);
+    check_foreign_keys(table, relation);
     check_roles(table, relation);
     if (new_group)
         check_schemas(table);
@@ -246,6 +233,7 @@ void move_to_shards(Relation relation, bool new_group) {
     int64 pages = RelationGetNumberOfBlocks(relation);
     run_on_placements(table,
                       [&](const char *schema) { return shard_index_commands(relation, schema); });
+    finish_shards(table, relation);
     leave_qualified_names(level);
 
     table_close(relation, NoLock);
@@ -321,21 +309,44 @@ void copy_rows(const DistributedTable *from, const DistributedTable *to, Relatio
 
 } // namespace
 
-void copy_to_node(const DistributedTable *table, Relation relation, int32 source, int32 target) {
-    Placement placement = {target, true, true};
-    Shard shard = table->shards[0];
-    shard.placement_count = 1;
-    shard.placements = &placement;
-    DistributedTable copy = *table;
-    copy.shards = &shard;
+namespace {
 
-    check_roles(&copy, relation);
-    check_schemas(&copy);
+// The table as if the placement on `target` were its only one.
+struct Copy {
+    Placement placement;
+    Shard shard;
+    DistributedTable table;
+};
+
+void make_copy(Copy *copy, const DistributedTable *table, int32 target) {
+    copy->placement = {target, true, true};
+    copy->shard = table->shards[0];
+    copy->shard.placement_count = 1;
+    copy->shard.placements = &copy->placement;
+    copy->table = *table;
+    copy->table.shards = &copy->shard;
+}
+
+} // namespace
+
+void copy_to_node(const DistributedTable *table, Relation relation, int32 source, int32 target) {
+    Copy copy;
+    make_copy(&copy, table, target);
+    check_roles(&copy.table, relation);
+    check_schemas(&copy.table);
     int level = enter_qualified_names();
-    create_shards(&copy, relation, true);
-    copy_rows(table, &copy, relation, source);
-    run_on_placements(&copy,
+    create_shards(&copy.table, relation, true);
+    copy_rows(table, &copy.table, relation, source);
+    run_on_placements(&copy.table,
                       [&](const char *schema) { return shard_index_commands(relation, schema); });
+    leave_qualified_names(level);
+}
+
+void finish_copy(const DistributedTable *table, Relation relation, int32 target) {
+    Copy copy;
+    make_copy(&copy, table, target);
+    int level = enter_qualified_names();
+    finish_shards(&copy.table, relation);
     leave_qualified_names(level);
 }
 

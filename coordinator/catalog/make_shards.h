@@ -28,4 +28,8 @@ void move_to_shards(Relation relation, bool new_group);
 // indexes. `table` has one shard. The caller keeps writers out.
 void copy_to_node(const DistributedTable *table, Relation relation, int32 source, int32 target);
 
+// Once the tables that its foreign keys reference are there as well: these, and what else comes
+// after the rows.
+void finish_copy(const DistributedTable *table, Relation relation, int32 target);
+
 } // namespace panvel

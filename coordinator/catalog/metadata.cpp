@@ -46,6 +46,7 @@ MemoryContext cache_context = nullptr;
 MemoryContext garbage_context = nullptr;
 HTAB *tables = nullptr;
 NodeCache node_cache;
+uint64 generation = 1; // of distributed tables' definitions
 
 void relation_invalidated(Datum, Oid relid) {
     if (!OidIsValid(relid) || relid == node_cache.catalog)
@@ -54,10 +55,13 @@ void relation_invalidated(Datum, Oid relid) {
         return;
     if (OidIsValid(relid)) {
         auto *entry = static_cast<TableEntry *>(hash_search(tables, &relid, HASH_FIND, nullptr));
-        if (entry != nullptr)
+        if (entry != nullptr) {
             entry->invalidated = true;
+            generation += entry->table != nullptr;
+        }
         return;
     }
+    generation++;
     HASH_SEQ_STATUS all;
     hash_seq_init(&all, tables);
     while (auto *entry = static_cast<TableEntry *>(hash_seq_search(&all)))
@@ -448,6 +452,10 @@ Oid find_table_of_shard(int64 shard_id, const char *name) {
             return lfirst_oid(cell);
     }
     return InvalidOid;
+}
+
+uint64 definition_generation() {
+    return generation;
 }
 
 void invalidate_table(Oid relid) {

@@ -111,6 +111,10 @@ List *colocated_tables(int32 colocation_id);
 // The table of this name whose shard this is; invalid when there is none.
 Oid find_table_of_shard(int64 shard_id, const char *name);
 
+// Another number whenever the definition of a distributed table that this backend knows may have
+// changed: statements prepared on nodes before that may expect other columns.
+uint64 definition_generation();
+
 void invalidate_table(Oid relid);
 void invalidate_nodes();
 

@@ -103,6 +103,7 @@ void copy_reference_tables(int32 node_id) {
                         errmsg("panvel.add_node() copies reference tables and must run in a READ "
                                "COMMITTED transaction"),
                         errdetail("The transaction's snapshot may lack rows of theirs.")));
+    List *copied = NIL;
     ListCell *cell;
     foreach (cell, relids) {
         const DistributedTable *table = lock_against_changes(lfirst_oid(cell));
@@ -116,8 +117,14 @@ void copy_reference_tables(int32 node_id) {
         insert_placement(placements, shard->shard_id, node_id, false);
         table_close(placements, NoLock);
         invalidate_table(table->relid);
+        copied = lappend_oid(copied, table->relid);
     }
     CommandCounterIncrement();
+    foreach (cell, copied) {
+        Relation relation = table_open(lfirst_oid(cell), NoLock);
+        finish_copy(get_distributed_table(lfirst_oid(cell)), relation, node_id);
+        table_close(relation, NoLock);
+    }
 }
 
 void drop_reference_copies(const ClusterNode *node) {

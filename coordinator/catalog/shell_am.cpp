@@ -15,7 +15,11 @@
 extern "C" {
 #include "access/htup_details.h"
 #include "access/multixact.h"
+#include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
 #include "catalog/storage.h"
 #include "commands/defrem.h"
 #include "commands/vacuum.h"
@@ -24,12 +28,14 @@ extern "C" {
 #include "storage/smgr.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 }
 
 namespace panvel {
 namespace {
 
 bool conversion_allowed = false;
+bool rewrite_allowed = false;
 
 get_relation_info_hook_type next_get_relation_info = nullptr;
 
@@ -62,7 +68,7 @@ TableScanDesc scan_begin(Relation relation, Snapshot snapshot, int, ScanKeyData 
                          ParallelTableScanDesc, uint32 flags) {
     // ANALYZE of a whole database comes by; without a sample the size is zero, and it asks for no
     // block.
-    if ((flags & SO_TYPE_ANALYZE) == 0 && !conversion_allowed)
+    if ((flags & SO_TYPE_ANALYZE) == 0 && !conversion_allowed && !rewrite_allowed)
         refuse(relation, "scan");
     auto *scan = static_cast<TableScanDesc>(palloc0(sizeof(ShellScan)));
     scan->rs_rd = relation;
@@ -82,7 +88,7 @@ void scan_rescan(TableScanDesc scan, ScanKeyData *, bool, bool, bool, bool) {
 }
 
 bool scan_getnextslot(TableScanDesc scan, ScanDirection, TupleTableSlot *slot) {
-    if (!conversion_allowed)
+    if (!conversion_allowed && !rewrite_allowed)
         refuse(scan->rs_rd, "scan");
     ExecClearTuple(slot);
     return false;
@@ -206,7 +212,8 @@ TM_Result tuple_lock(Relation relation, ItemPointer, Snapshot, TupleTableSlot *,
 
 void relation_set_new_filenode(Relation relation, const RelFileNode *file, char persistence,
                                TransactionId *freeze_xid, MultiXactId *min_multi) {
-    if (!conversion_allowed && find_distributed_table(RelationGetRelid(relation)) == nullptr)
+    if (!conversion_allowed && !rewrite_allowed &&
+        find_distributed_table(RelationGetRelid(relation)) == nullptr)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("access method \"panvel\" cannot be chosen for relation \"%s\"",
                                RelationGetRelationName(relation)),
@@ -346,6 +353,26 @@ void allow_shell_conversion(bool allow) {
 
 bool shell_conversion_allowed() {
     return conversion_allowed;
+}
+
+void allow_shell_rewrite(bool allow) {
+    rewrite_allowed = allow;
+}
+
+void clear_freeze_horizon(Oid relid) {
+    Relation classes = table_open(RelationRelationId, RowExclusiveLock);
+    HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for relation %u", relid);
+    auto *form = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple));
+    if (TransactionIdIsValid(form->relfrozenxid)) {
+        form->relfrozenxid = InvalidTransactionId;
+        form->relminmxid = InvalidMultiXactId;
+        CatalogTupleUpdate(classes, &tuple->t_self, tuple);
+        CommandCounterIncrement();
+    }
+    heap_freetuple(tuple);
+    table_close(classes, RowExclusiveLock);
 }
 
 void init_shell() {

@@ -11,6 +11,15 @@ namespace panvel {
 void allow_shell_conversion(bool allow);
 bool shell_conversion_allowed();
 
+// ALTER TABLE rewrites or checks a table's rows: while it is allowed, a scan of a shell finds none,
+// and a new file may be made. Who allows it ends it also on an error, calls
+// clear_freeze_horizon() afterwards, and has the shards do the same work.
+void allow_shell_rewrite(bool allow);
+
+// A rewrite leaves a freeze horizon; a shell has no rows that could age, and no VACUUM would ever
+// move it.
+void clear_freeze_horizon(Oid relid);
+
 void init_shell(); // hooks; from _PG_init
 
 Oid shell_access_method(); // OID of the access method "panvel"

@@ -7,6 +7,7 @@
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
+#include "coordinator/ddl/foreign_keys.h"
 #include "coordinator/executor/node_rows.h"
 #include "extension/pg/boundary.h"
 
@@ -55,6 +56,7 @@ Relation open_shell(Oid relid) {
                         errmsg("panvel.undistribute_table() must run in a READ COMMITTED "
                                "transaction"),
                         errdetail("The transaction's snapshot may lack rows of \"%s\".", name)));
+    check_no_shared_foreign_keys(relid);
     if (table->is_reference)
         lock_reference_table(relid);
     return relation;

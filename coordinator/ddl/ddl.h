@@ -40,9 +40,6 @@ CopyStmt *copy_to_as_query(const DistributedTable *table, const CopyStmt *statem
 
 // ---- index_ddl.cpp
 
-// Indexes of the table, before and after CREATE INDEX ran on the shell: creates the new ones on
-// the shards.
-void create_indexes_on_shards(const DistributedTable *table, List *indexes_before);
 void reindex_shards(const DistributedTable *table, const ReindexStmt *statement);
 
 // ---- maintenance.cpp
@@ -52,17 +49,17 @@ void truncate_shards(List *tables); // DistributedTable *
 // is to ANALYZE; else NIL.
 List *vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_level);
 
-// Sends GRANTs that make the rights on the shards those of the shell. `former_roles`: who had
-// any before, as List of char *.
-void regrant_shards(const DistributedTable *table, List *former_roles);
+// ---- set_constraints.cpp
+
+// SET CONSTRAINTS, for the rest of the transaction on all nodes that have such constraints.
+void set_constraints_on_nodes(const ConstraintsSetStmt *statement);
 
 // ---- drops.cpp
 
 // From the object access hook: something is about to be dropped.
 void note_drop(Oid class_id, Oid object_id, int sub_id);
 
-// Does on the nodes what was noted; an error when a part of a distributed table was dropped that
-// shards would keep.
+// Drops the shards of the tables that were noted.
 void flush_drops();
 void init_drops();
 

@@ -2,8 +2,10 @@
 // CASCADE. All of them pass the object access hook, object by object; what it notes is done on
 // the nodes when the statement has ended.
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/ddl/alter.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
+#include "coordinator/ddl/watch.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -11,11 +13,10 @@ extern "C" {
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/index.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_statistic_ext.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -27,41 +28,47 @@ extern "C" {
 namespace panvel {
 namespace {
 
-enum class DropKind { kTable, kIndex, kPart };
-
 struct Drop {
-    DropKind kind;
     const DistributedTable *table; // valid until the end of the transaction
-    const char *name;              // of the table, the index, or the part's description
+    const char *name;              // of the table
+    SubTransactionId subtransaction;
 };
 
 List *noted = nullptr; // Drop *, in TopTransactionContext
-
-void forget_all() {
-    noted = nullptr;
-}
 
 // A drop that no utility statement made (by an extension's own code) is worked off at the latest
 // possible time. Callbacks run in the reverse order of their registration: this one comes before
 // the distributed transaction's, which then commits it.
 void transaction_ends(XactEvent event, void *) {
     if (event == XACT_EVENT_PRE_COMMIT)
-        pg::entry(flush_drops);
+        pg::entry([] {
+            settle_watched(0);
+            flush_drops();
+        });
     else if (event == XACT_EVENT_ABORT)
-        forget_all();
+        noted = nullptr;
 }
 
-void subtransaction_ended(SubXactEvent event, SubTransactionId, SubTransactionId, void *) {
-    if (event == SUBXACT_EVENT_ABORT_SUB)
-        forget_all();
+void subtransaction_ended(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
+                          void *) {
+    ListCell *cell;
+    foreach (cell, noted) {
+        auto *drop = static_cast<Drop *>(lfirst(cell));
+        if (drop->subtransaction != mine)
+            continue;
+        if (event == SUBXACT_EVENT_ABORT_SUB)
+            noted = foreach_delete_current(noted, cell);
+        else if (event == SUBXACT_EVENT_COMMIT_SUB)
+            drop->subtransaction = parent;
+    }
 }
 
-void note(DropKind kind, const DistributedTable *table, const char *name) {
+void note_table(const DistributedTable *table) {
     MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
     auto *drop = palloc_object(Drop);
-    drop->kind = kind;
     drop->table = table;
-    drop->name = pstrdup(name);
+    drop->name = pstrdup(get_rel_name(table->relid));
+    drop->subtransaction = GetCurrentSubTransactionId();
     noted = lappend(noted, drop);
     MemoryContextSwitchTo(caller);
 }
@@ -70,37 +77,52 @@ void note_relation(Oid relid, int column) {
     const DistributedTable *table = distributed_by_relid(relid);
     if (table == nullptr)
         return;
-    if (column != 0)
-        note(DropKind::kPart, table,
-             psprintf("column \"%s\"", get_attname(relid, static_cast<AttrNumber>(column), false)));
-    else if (relid == table->relid)
-        note(DropKind::kTable, table, get_rel_name(relid));
-    else
-        note(DropKind::kIndex, table, get_rel_name(relid));
+    if (column == 0 && relid == table->relid) {
+        note_table(table);
+        return;
+    }
+    if (column != 0 && column == table->distribution_attribute)
+        refuse_distribution_column_drop(table);
+    watch_table(table);
 }
 
-// The table of a row of pg_constraint or pg_attrdef, found by the row's OID.
-void note_constraint(Oid oid) {
+// A part of a table goes: a constraint, a policy, a statistics object.
+void note_part(Oid relid) {
+    const DistributedTable *table = find_distributed_table(relid);
+    if (table != nullptr)
+        watch_table(table);
+}
+
+Oid relation_of_constraint(Oid oid) {
     HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(oid));
     if (!HeapTupleIsValid(tuple))
-        return;
-    auto *form = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(tuple));
-    const DistributedTable *table = distributed_by_relid(form->conrelid);
-    // The index of a primary key or unique constraint is noted by itself; on the shards it is
-    // the constraint that has to go.
-    if (table != nullptr)
-        note(DropKind::kPart, table, psprintf("constraint \"%s\"", NameStr(form->conname)));
+        return InvalidOid;
+    Oid relid = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(tuple))->conrelid;
     ReleaseSysCache(tuple);
+    return relid;
 }
 
-bool is_dropped(const DistributedTable *table) {
-    ListCell *cell;
-    foreach (cell, noted) {
-        auto *drop = static_cast<Drop *>(lfirst(cell));
-        if (drop->kind == DropKind::kTable && drop->table->relid == table->relid)
-            return true;
-    }
-    return false;
+Oid relation_of_statistics(Oid oid) {
+    HeapTuple tuple = SearchSysCache1(STATEXTOID, ObjectIdGetDatum(oid));
+    if (!HeapTupleIsValid(tuple))
+        return InvalidOid;
+    Oid relid = reinterpret_cast<Form_pg_statistic_ext>(GETSTRUCT(tuple))->stxrelid;
+    ReleaseSysCache(tuple);
+    return relid;
+}
+
+Oid relation_of_policy(Oid oid) {
+    Relation policies = table_open(PolicyRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_policy_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+    SysScanDesc scan = systable_beginscan(policies, PolicyOidIndexId, true, nullptr, 1, &key);
+    HeapTuple row = systable_getnext(scan);
+    Oid relid = HeapTupleIsValid(row)
+                    ? reinterpret_cast<Form_pg_policy>(GETSTRUCT(row))->polrelid
+                    : InvalidOid;
+    systable_endscan(scan);
+    table_close(policies, AccessShareLock);
+    return relid;
 }
 
 void delete_group(const DistributedTable *table) {
@@ -141,38 +163,10 @@ void drop_schemas(NodeBatch *batch, const DistributedTable *table) {
 }
 
 void drop_from_shards(NodeBatch *batch, const Drop *drop) {
-    const char *command = drop->kind == DropKind::kTable ? "DROP TABLE" : "DROP INDEX";
     ListCell *cell;
     foreach (cell, nodes_of_table(drop->table)) {
         char *names = shard_names_on_node(drop->table, lfirst_int(cell), drop->name);
-        batch_send(batch, lfirst_int(cell), psprintf("%s IF EXISTS %s CASCADE", command, names));
-    }
-}
-
-void drop_tables(NodeBatch *batch) {
-    ListCell *cell;
-    foreach (cell, noted) {
-        auto *drop = static_cast<Drop *>(lfirst(cell));
-        if (drop->kind == DropKind::kTable)
-            delete_table_row(drop->table);
-    }
-    CommandCounterIncrement();
-
-    foreach (cell, noted) {
-        auto *drop = static_cast<Drop *>(lfirst(cell));
-        if (drop->kind == DropKind::kTable)
-            drop_from_shards(batch, drop);
-    }
-    List *gone = nullptr; // groups that lost their last table
-    foreach (cell, noted) {
-        auto *drop = static_cast<Drop *>(lfirst(cell));
-        int32 group = drop->table->colocation_id;
-        if (drop->kind != DropKind::kTable || list_member_int(gone, group) ||
-            colocated_tables(group) != nullptr)
-            continue;
-        gone = lappend_int(gone, group);
-        delete_group(drop->table);
-        drop_schemas(batch, drop->table);
+        batch_send(batch, lfirst_int(cell), psprintf("DROP TABLE IF EXISTS %s CASCADE", names));
     }
 }
 
@@ -182,34 +176,40 @@ void note_drop(Oid class_id, Oid object_id, int sub_id) {
     if (class_id == RelationRelationId)
         note_relation(object_id, sub_id);
     else if (class_id == ConstraintRelationId)
-        note_constraint(object_id);
+        note_part(relation_of_constraint(object_id));
+    else if (class_id == StatisticExtRelationId)
+        note_part(relation_of_statistics(object_id));
+    else if (class_id == PolicyRelationId)
+        note_part(relation_of_policy(object_id));
 }
 
 void flush_drops() {
     if (noted == nullptr)
         return;
     NodeBatch batch;
+    List *drops = noted;
+    noted = nullptr;
     ListCell *cell;
-    foreach (cell, noted) {
+    foreach (cell, drops)
+        delete_table_row(static_cast<Drop *>(lfirst(cell))->table);
+    CommandCounterIncrement();
+    foreach (cell, drops)
+        drop_from_shards(&batch, static_cast<Drop *>(lfirst(cell)));
+    List *gone = nullptr; // groups that lost their last table
+    foreach (cell, drops) {
         auto *drop = static_cast<Drop *>(lfirst(cell));
-        if (drop->kind == DropKind::kTable || is_dropped(drop->table))
+        int32 group = drop->table->colocation_id;
+        if (list_member_int(gone, group) || colocated_tables(group) != nullptr)
             continue;
-        if (drop->kind == DropKind::kPart)
-            ereport(ERROR,
-                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                     errmsg("cannot drop %s of distributed table \"%s\"", drop->name,
-                            get_rel_name(drop->table->relid)),
-                     errdetail("Something that it depends on was dropped with CASCADE, and the "
-                               "shards would keep it.")));
-        drop_from_shards(&batch, drop);
+        gone = lappend_int(gone, group);
+        delete_group(drop->table);
+        drop_schemas(&batch, drop->table);
     }
-    drop_tables(&batch);
-    forget_all();
     batch_finish(&batch);
 }
 
 void forget_table(const DistributedTable *table) {
-    note(DropKind::kTable, table, get_rel_name(table->relid));
+    note_table(table);
     flush_drops();
     invalidate_table(table->relid);
     CommandCounterIncrement();

@@ -1,4 +1,4 @@
-// Indexes on the shards: the same names and definitions as the shell's.
+// REINDEX on the shards.
 #include "coordinator/catalog/distributable.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
@@ -15,27 +15,6 @@ extern "C" {
 }
 
 namespace panvel {
-
-void create_indexes_on_shards(const DistributedTable *table, List *indexes_before) {
-    CommandCounterIncrement();
-    Relation relation = table_open(table->relid, AccessShareLock);
-    List *created = list_difference_oid(RelationGetIndexList(relation), indexes_before);
-    int level = enter_qualified_names();
-    NodeBatch batch;
-    ListCell *cell;
-    foreach (cell, created) {
-        check_unique_index(relation, lfirst_oid(cell), table->distribution_attribute);
-        for (int i = 0; i < table->shard_count; i++) {
-            const Shard *shard = &table->shards[i];
-            char *command = shard_index_command(lfirst_oid(cell), shard->schema);
-            for (int j = 0; j < shard->placement_count; j++)
-                batch_send(&batch, shard->placements[j].node_id, command);
-        }
-    }
-    batch_finish(&batch);
-    leave_qualified_names(level);
-    table_close(relation, NoLock);
-}
 
 void reindex_shards(const DistributedTable *table, const ReindexStmt *statement) {
     const char *kind = statement->kind == REINDEX_OBJECT_INDEX ? "INDEX" : "TABLE";

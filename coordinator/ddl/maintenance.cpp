@@ -1,4 +1,4 @@
-// TRUNCATE, VACUUM, ANALYZE and GRANT on the shards of a table.
+// TRUNCATE, VACUUM and ANALYZE on the shards of a table.
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/sample.h"
 #include "coordinator/ddl/ddl.h"
@@ -41,19 +41,28 @@ List *nodes_of_table(const DistributedTable *table) {
     return node_ids;
 }
 
+// One statement per node, because of foreign keys between the tables.
 void truncate_shards(List *tables) {
-    NodeBatch batch;
+    List *node_ids = NIL;
     ListCell *cell;
     foreach (cell, tables) {
         auto *table = static_cast<const DistributedTable *>(lfirst(cell));
-        const char *name = get_rel_name(table->relid);
         for (int i = 0; i < table->shard_count; i++)
             note_written(table, &table->shards[i]);
-        ListCell *node;
-        foreach (node, nodes_of_table(table))
-            batch_send(
-                &batch, lfirst_int(node),
-                psprintf("TRUNCATE TABLE %s", shard_names_on_node(table, lfirst_int(node), name)));
+        node_ids = list_concat_unique_int(node_ids, nodes_of_table(table));
+    }
+    NodeBatch batch;
+    ListCell *node;
+    foreach (node, node_ids) {
+        StringInfoData sql;
+        initStringInfo(&sql);
+        foreach (cell, tables) {
+            auto *table = static_cast<const DistributedTable *>(lfirst(cell));
+            char *names = shard_names_on_node(table, lfirst_int(node), get_rel_name(table->relid));
+            if (names != nullptr)
+                appendStringInfo(&sql, "%s%s", sql.len > 0 ? ", " : "TRUNCATE TABLE ", names);
+        }
+        batch_send(&batch, lfirst_int(node), sql.data);
     }
     batch_finish(&batch);
     foreach (cell, tables)
@@ -180,33 +189,6 @@ List *vacuum_shards(List *relations, const VacuumStmt *statement, bool is_top_le
                             get_rel_name(table->relid), GetUserNameFromId(GetUserId(), false))));
     }
     return samples;
-}
-
-// ---------------------------------------------------------------- GRANT and REVOKE
-
-void regrant_shards(const DistributedTable *table, List *former_roles) {
-    Relation relation = table_open(table->relid, AccessShareLock);
-    StringInfoData grantees;
-    initStringInfo(&grantees);
-    appendStringInfoString(&grantees, "PUBLIC");
-    const char *owner = GetUserNameFromId(relation->rd_rel->relowner, false);
-    ListCell *cell;
-    foreach (cell, former_roles)
-        if (strcmp(static_cast<char *>(lfirst(cell)), owner) != 0)
-            appendStringInfo(&grantees, ", %s",
-                             quote_identifier(static_cast<char *>(lfirst(cell))));
-    NodeBatch batch;
-    for (int i = 0; i < table->shard_count; i++) {
-        const Shard *shard = &table->shards[i];
-        List *commands = list_make1(psprintf("REVOKE ALL ON TABLE %s FROM %s CASCADE",
-                                             shard_relation_name(table, shard), grantees.data));
-        commands = list_concat(commands, shard_grant_commands(relation, shard->schema));
-        for (int j = 0; j < shard->placement_count; j++)
-            foreach (cell, commands)
-                batch_send(&batch, shard->placements[j].node_id, static_cast<char *>(lfirst(cell)));
-    }
-    batch_finish(&batch);
-    table_close(relation, NoLock);
 }
 
 } // namespace panvel

@@ -1,6 +1,7 @@
 #include "coordinator/ddl/shard_ddl.h"
 
 #include "extension/pg/boundary.h"
+#include "extension/pg/compat.h"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -48,6 +49,8 @@ char *shard_name(Relation relation, const char *schema) {
     return quote_qualified_identifier(schema, RelationGetRelationName(relation));
 }
 
+} // namespace
+
 char *qualified_collation(Oid collation) {
     HeapTuple tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(collation));
     if (!HeapTupleIsValid(tuple))
@@ -59,6 +62,13 @@ char *qualified_collation(Oid collation) {
     return name;
 }
 
+char *column_type(Oid type, int32 typmod) {
+    return format_type_extended(type, typmod,
+                                FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+}
+
+namespace {
+
 char *generation_expression(Relation relation, AttrNumber column) {
     Node *expression = build_column_default(relation, column);
     if (expression == nullptr)
@@ -69,21 +79,30 @@ char *generation_expression(Relation relation, AttrNumber column) {
     return deparse_expression(expression, context, false, false);
 }
 
-void append_column(StringInfo sql, Relation relation, Form_pg_attribute column) {
-    appendStringInfo(sql, "%s %s", quote_identifier(NameStr(column->attname)),
-                     format_type_extended(column->atttypid, column->atttypmod,
-                                          FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+} // namespace
+
+char *column_definition(Relation relation, AttrNumber number, const char *default_value) {
+    Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), number - 1);
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfo(&sql, "%s %s", quote_identifier(NameStr(column->attname)),
+                     column_type(column->atttypid, column->atttypmod));
     if (CompressionMethodIsValid(column->attcompression))
-        appendStringInfo(sql, " COMPRESSION %s", GetCompressionMethodName(column->attcompression));
+        appendStringInfo(&sql, " COMPRESSION %s", GetCompressionMethodName(column->attcompression));
     if (OidIsValid(column->attcollation) &&
         column->attcollation != get_typcollation(column->atttypid))
-        appendStringInfo(sql, " COLLATE %s", qualified_collation(column->attcollation));
+        appendStringInfo(&sql, " COLLATE %s", qualified_collation(column->attcollation));
     if (column->attgenerated == ATTRIBUTE_GENERATED_STORED)
-        appendStringInfo(sql, " GENERATED ALWAYS AS (%s) STORED",
+        appendStringInfo(&sql, " GENERATED ALWAYS AS (%s) STORED",
                          generation_expression(relation, column->attnum));
+    if (default_value != nullptr)
+        appendStringInfo(&sql, " DEFAULT %s", default_value);
     if (column->attnotnull)
-        appendStringInfoString(sql, " NOT NULL");
+        appendStringInfoString(&sql, " NOT NULL");
+    return sql.data;
 }
+
+namespace {
 
 char *text_of(Datum value) {
     return TextDatumGetCString(value);
@@ -99,7 +118,8 @@ void append_check_constraints(StringInfo sql, Relation relation) {
     HeapTuple row;
     while (HeapTupleIsValid(row = systable_getnext(scan))) {
         auto *form = reinterpret_cast<Form_pg_constraint>(GETSTRUCT(row));
-        if (form->contype != CONSTRAINT_CHECK)
+        // Rows that are there need not satisfy one that is not valid: it comes after them.
+        if (form->contype != CONSTRAINT_CHECK || !form->convalidated)
             continue;
         appendStringInfo(
             sql, ", CONSTRAINT %s %s", quote_identifier(NameStr(form->conname)),
@@ -109,24 +129,47 @@ void append_check_constraints(StringInfo sql, Relation relation) {
     table_close(constraints, AccessShareLock);
 }
 
-// "name=value, ..." of pg_class.reloptions; `prefix` before each name.
-void append_options(StringInfo options, Oid relid, const char *prefix) {
+char *options_as_text(Datum array, const char *prefix) {
+    StringInfoData options;
+    initStringInfo(&options);
+    ListCell *cell;
+    foreach (cell, untransformRelOptions(array)) {
+        auto *option = static_cast<DefElem *>(lfirst(cell));
+        if (pg::is_internal_column_option(option->defname))
+            continue;
+        appendStringInfo(&options, "%s%s%s=%s", options.len > 0 ? ", " : "", prefix,
+                         quote_identifier(option->defname),
+                         quote_literal_cstr(option->arg ? defGetString(option) : "true"));
+    }
+    return options.data;
+}
+
+} // namespace
+
+char *relation_options(Oid relid, const char *prefix) {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for relation %u", relid);
     bool isnull;
     Datum array = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_reloptions, &isnull);
-    if (!isnull) {
-        ListCell *cell;
-        foreach (cell, untransformRelOptions(array)) {
-            auto *option = static_cast<DefElem *>(lfirst(cell));
-            appendStringInfo(options, "%s%s%s=%s", options->len > 0 ? ", " : "", prefix,
-                             quote_identifier(option->defname),
-                             quote_literal_cstr(option->arg ? defGetString(option) : "true"));
-        }
-    }
+    char *options = isnull ? pstrdup("") : options_as_text(array, prefix);
     ReleaseSysCache(tuple);
+    return options;
 }
+
+char *column_options(Oid relid, AttrNumber column) {
+    HeapTuple tuple =
+        SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(column));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for column %d of relation %u", column, relid);
+    bool isnull;
+    Datum array = SysCacheGetAttr(ATTNUM, tuple, Anum_pg_attribute_attoptions, &isnull);
+    char *options = isnull ? pstrdup("") : options_as_text(array, "");
+    ReleaseSysCache(tuple);
+    return options;
+}
+
+namespace {
 
 char *create_table_command(Relation relation, const char *schema) {
     StringInfoData sql;
@@ -141,20 +184,22 @@ char *create_table_command(Relation relation, const char *schema) {
         if (!first)
             appendStringInfoString(&sql, ", ");
         first = false;
-        append_column(&sql, relation, column);
+        appendStringInfoString(&sql, column_definition(relation, column->attnum, nullptr));
     }
     append_check_constraints(&sql, relation);
     appendStringInfoString(&sql, ") USING heap");
 
-    StringInfoData options;
-    initStringInfo(&options);
-    append_options(&options, RelationGetRelid(relation), "");
-    if (OidIsValid(relation->rd_rel->reltoastrelid))
-        append_options(&options, relation->rd_rel->reltoastrelid, "toast.");
-    if (options.len > 0)
-        appendStringInfo(&sql, " WITH (%s)", options.data);
+    Oid toast = relation->rd_rel->reltoastrelid;
+    const char *options = relation_options(RelationGetRelid(relation), "");
+    const char *toast_options = OidIsValid(toast) ? relation_options(toast, "toast.") : "";
+    if (options[0] != '\0' || toast_options[0] != '\0')
+        appendStringInfo(&sql, " WITH (%s%s%s)", options,
+                         options[0] != '\0' && toast_options[0] != '\0' ? ", " : "",
+                         toast_options);
     return sql.data;
 }
+
+} // namespace
 
 const char *storage_name(char storage) {
     switch (storage) {
@@ -170,6 +215,8 @@ const char *storage_name(char storage) {
         elog(ERROR, "unknown column storage '%c'", storage);
     }
 }
+
+namespace {
 
 // Storage and statistics targets that differ from the defaults; null when none does.
 char *alter_columns_command(Relation relation, const char *schema) {
@@ -312,28 +359,52 @@ List *shard_table_roles(Relation relation) {
     return roles;
 }
 
-char *shard_index_command(Oid index, const char *schema) {
-    Relation relation = relation_open(index, AccessShareLock);
-    Oid table = relation->rd_index->indrelid;
+char *rights_as_text(Relation relation) {
+    StringInfoData text;
+    initStringInfo(&text);
+    each_acl(relation, [&](Acl *acl, const char *column) {
+        appendStringInfo(&text, "%s:", column != nullptr ? column : "");
+        for (int i = 0; i < ACL_NUM(acl); i++) {
+            const AclItem *item = &ACL_DAT(acl)[i];
+            appendStringInfo(&text, "%u/%u=%x,", item->ai_grantee, item->ai_grantor,
+                             item->ai_privs);
+        }
+    });
+    return text.data;
+}
+
+char *index_definition_tail(Relation index) {
+    Oid table = index->rd_index->indrelid;
     // PostgreSQL prints the table's name; this is what it prints up to there.
     char *prefix =
-        psprintf("CREATE %sINDEX %s ON ", relation->rd_index->indisunique ? "UNIQUE " : "",
-                 quote_identifier(RelationGetRelationName(relation)));
-    char *old_name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
-                                                get_rel_name(table));
-    char *definition = text_of(DirectFunctionCall1(pg_get_indexdef, ObjectIdGetDatum(index)));
-    relation_close(relation, NoLock);
-
+        psprintf("CREATE %sINDEX %s ON ", index->rd_index->indisunique ? "UNIQUE " : "",
+                 quote_identifier(RelationGetRelationName(index)));
+    char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+                                            get_rel_name(table));
+    char *definition =
+        text_of(DirectFunctionCall1(pg_get_indexdef, ObjectIdGetDatum(RelationGetRelid(index))));
     const char *rest = definition;
     for (const char *part :
-         {static_cast<const char *>(prefix), static_cast<const char *>(old_name), " USING "}) {
+         {static_cast<const char *>(prefix), static_cast<const char *>(name), " "}) {
         size_t length = strlen(part);
         if (strncmp(rest, part, length) != 0)
             elog(ERROR, "unexpected index definition: %s", definition);
         rest += length;
     }
-    return psprintf("%s%s USING %s", prefix,
-                    quote_qualified_identifier(schema, get_rel_name(table)), rest);
+    if (strncmp(rest, "USING ", 6) != 0)
+        elog(ERROR, "unexpected index definition: %s", definition);
+    return pstrdup(rest);
+}
+
+char *shard_index_command(Oid oid, const char *schema) {
+    Relation index = relation_open(oid, AccessShareLock);
+    char *command = psprintf(
+        "CREATE %sINDEX %s ON %s %s", index->rd_index->indisunique ? "UNIQUE " : "",
+        quote_identifier(RelationGetRelationName(index)),
+        quote_qualified_identifier(schema, get_rel_name(index->rd_index->indrelid)),
+        index_definition_tail(index));
+    relation_close(index, NoLock);
+    return command;
 }
 
 List *shard_index_commands(Relation relation, const char *schema) {

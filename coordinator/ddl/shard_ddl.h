@@ -34,4 +34,24 @@ char *shard_index_command(Oid index, const char *schema);
 // Names of the roles that the commands above mention, as List of char *.
 List *shard_table_roles(Relation relation);
 
+// ---- parts of them
+
+// "name type COLLATE ... GENERATED ... NOT NULL", as a column is defined. `default_value`: an
+// expression for the rows that are there, or null.
+char *column_definition(Relation relation, AttrNumber column, const char *default_value);
+char *column_type(Oid type, int32 typmod);
+char *qualified_collation(Oid collation);
+const char *storage_name(char storage);
+
+// "name='value', ..." of pg_class.reloptions with `prefix` before each name, or of
+// pg_attribute.attoptions; empty where there are none.
+char *relation_options(Oid relid, const char *prefix);
+char *column_options(Oid relid, AttrNumber column);
+
+// "USING btree (n) ...": what follows the table's name in CREATE INDEX.
+char *index_definition_tail(Relation index);
+
+// The ACLs of the table and its columns, to compare.
+char *rights_as_text(Relation relation);
+
 } // namespace panvel

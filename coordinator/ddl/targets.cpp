@@ -50,80 +50,6 @@ namespace {
 
 const char *const kBeforeHint = "Do this before panvel.create_distributed_table().";
 
-// What ALTER TABLE calls the action.
-const char *action_name(AlterTableType action) {
-    switch (action) {
-    case AT_AddColumn:
-        return "ALTER TABLE ADD COLUMN";
-    case AT_DropColumn:
-        return "ALTER TABLE DROP COLUMN";
-    case AT_AlterColumnType:
-        return "ALTER TABLE ALTER COLUMN TYPE";
-    case AT_DropNotNull:
-        return "ALTER TABLE DROP NOT NULL";
-    case AT_SetNotNull:
-        return "ALTER TABLE SET NOT NULL";
-    case AT_SetStatistics:
-        return "ALTER TABLE SET STATISTICS";
-    case AT_SetStorage:
-        return "ALTER TABLE SET STORAGE";
-    case AT_SetCompression:
-        return "ALTER TABLE SET COMPRESSION";
-    case AT_AddConstraint:
-        return "ALTER TABLE ADD CONSTRAINT";
-    case AT_AlterConstraint:
-        return "ALTER TABLE ALTER CONSTRAINT";
-    case AT_ValidateConstraint:
-        return "ALTER TABLE VALIDATE CONSTRAINT";
-    case AT_DropConstraint:
-        return "ALTER TABLE DROP CONSTRAINT";
-    case AT_ChangeOwner:
-        return "ALTER TABLE OWNER TO";
-    case AT_ClusterOn:
-    case AT_DropCluster:
-        return "ALTER TABLE CLUSTER";
-    case AT_SetLogged:
-    case AT_SetUnLogged:
-        return "ALTER TABLE SET LOGGED or UNLOGGED";
-    case AT_SetAccessMethod:
-        return "ALTER TABLE SET ACCESS METHOD";
-    case AT_SetTableSpace:
-        return "ALTER TABLE SET TABLESPACE";
-    case AT_SetRelOptions:
-    case AT_ResetRelOptions:
-    case AT_ReplaceRelOptions:
-        return "changing storage parameters";
-    case AT_EnableRowSecurity:
-    case AT_ForceRowSecurity:
-        return "row-level security";
-    case AT_AddInherit:
-    case AT_DropInherit:
-        return "inheritance";
-    case AT_AddIdentity:
-    case AT_SetIdentity:
-    case AT_DropIdentity:
-        return "changing an identity column";
-    default:
-        return "this form of ALTER";
-    }
-}
-
-void refuse_alter_table(const AlterTableStmt *statement) {
-    const DistributedTable *table = distributed_target(statement->relation);
-    if (table == nullptr)
-        return;
-    ListCell *cell;
-    foreach (cell, statement->cmds) {
-        auto action = static_cast<AlterTableCmd *>(lfirst(cell))->subtype;
-        // Defaults are evaluated on the coordinator only; shards have none.
-        if (statement->objtype == OBJECT_TABLE && action == AT_ColumnDefault)
-            continue;
-        refuse_on_table(table->relid,
-                        statement->objtype == OBJECT_INDEX ? "ALTER INDEX" : action_name(action),
-                        kBeforeHint);
-    }
-}
-
 void refuse_target(const RangeVar *name, const char *construct, const char *hint) {
     const DistributedTable *table = distributed_target(name);
     if (table != nullptr)
@@ -162,12 +88,6 @@ void refuse_drop(const DropStmt *statement) {
 
 void refuse_unsupported(Node *statement) {
     switch (nodeTag(statement)) {
-    case T_AlterTableStmt:
-        refuse_alter_table(reinterpret_cast<AlterTableStmt *>(statement));
-        break;
-    case T_RenameStmt:
-        refuse_target(reinterpret_cast<RenameStmt *>(statement)->relation, "RENAME", kBeforeHint);
-        break;
     case T_ClusterStmt:
         refuse_target(reinterpret_cast<ClusterStmt *>(statement)->relation, "CLUSTER",
                       "An index scan on the shards does not need it.");
@@ -182,18 +102,6 @@ void refuse_unsupported(Node *statement) {
                       "Triggers on distributed tables are not supported.");
         refuse_target(trigger->constrrel, "CREATE CONSTRAINT TRIGGER",
                       "Triggers on distributed tables are not supported.");
-        break;
-    }
-    case T_CreatePolicyStmt:
-        refuse_target(reinterpret_cast<CreatePolicyStmt *>(statement)->table, "CREATE POLICY",
-                      "Put a view with a WHERE clause in front of the table.");
-        break;
-    case T_CreateStatsStmt: {
-        ListCell *cell;
-        foreach (cell, reinterpret_cast<CreateStatsStmt *>(statement)->relations)
-            if (IsA(lfirst(cell), RangeVar))
-                refuse_target(static_cast<RangeVar *>(lfirst(cell)), "CREATE STATISTICS",
-                              kBeforeHint);
         break;
     }
     case T_SecLabelStmt: {

@@ -4,8 +4,10 @@
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/sample.h"
 #include "coordinator/catalog/shell_am.h"
+#include "coordinator/ddl/alter.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/shard_ddl.h"
+#include "coordinator/ddl/watch.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -13,12 +15,14 @@ extern "C" {
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/heap.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_rewrite.h"
+#include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_trigger.h"
 #include "commands/defrem.h"
 #include "storage/lmgr.h"
@@ -28,6 +32,7 @@ extern "C" {
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 }
 
 namespace panvel {
@@ -35,9 +40,6 @@ namespace {
 
 ProcessUtility_hook_type next_process_utility = nullptr;
 object_access_hook_type next_object_access = nullptr;
-
-// A statement under way that may alter distributed tables locally (SET SCHEMA, defaults).
-bool alteration_allowed = false;
 
 // One statement as the hook got it.
 struct Utility {
@@ -106,20 +108,11 @@ void process_copy(const Utility *utility) {
 
 void process_create_index(const Utility *utility) {
     auto *index = reinterpret_cast<IndexStmt *>(utility->statement());
-    const DistributedTable *table = distributed_target(index->relation);
-    if (table == nullptr) {
-        pass_on(utility);
-        return;
-    }
-    if (index->concurrent)
-        refuse_on_table(table->relid, "CREATE INDEX CONCURRENTLY",
+    if (index->concurrent && distributed_target(index->relation) != nullptr)
+        refuse_on_table(distributed_target(index->relation)->relid, "CREATE INDEX CONCURRENTLY",
                         "Use CREATE INDEX without CONCURRENTLY; reads go on meanwhile.");
-    LockRelationOid(table->relid, ShareLock);
-    Relation relation = table_open(table->relid, NoLock);
-    List *before = RelationGetIndexList(relation);
-    table_close(relation, NoLock);
+    watch_target(index->relation, ShareLock);
     pass_on(utility);
-    create_indexes_on_shards(table, before);
 }
 
 void process_reindex(const Utility *utility) {
@@ -134,14 +127,22 @@ void process_reindex(const Utility *utility) {
 
 void process_truncate(const Utility *utility) {
     auto *truncate = reinterpret_cast<TruncateStmt *>(utility->statement());
-    List *tables = nullptr;
+    List *relids = NIL;
     ListCell *cell;
     foreach (cell, truncate->relations) {
-        const DistributedTable *table = distributed_target(static_cast<RangeVar *>(lfirst(cell)));
-        if (table != nullptr)
-            tables = list_append_unique_ptr(tables, const_cast<DistributedTable *>(table));
+        Oid relid = RangeVarGetRelid(static_cast<RangeVar *>(lfirst(cell)), NoLock, true);
+        if (OidIsValid(relid))
+            relids = list_append_unique_oid(relids, relid);
     }
-    pass_on(utility);
+    pass_on(utility); // takes the locks, on what CASCADE reaches as well
+    for (List *more = relids; truncate->behavior == DROP_CASCADE && more != NIL;) {
+        more = heap_truncate_find_FKs(relids);
+        relids = list_concat_unique_oid(relids, more);
+    }
+    List *tables = NIL;
+    foreach (cell, relids)
+        if (const DistributedTable *table = find_distributed_table(lfirst_oid(cell)))
+            tables = lappend(tables, const_cast<DistributedTable *>(table));
     truncate_shards(tables);
 }
 
@@ -218,62 +219,130 @@ List *grant_targets(const GrantStmt *grant) {
 }
 
 void process_grant(const Utility *utility) {
-    List *tables = grant_targets(reinterpret_cast<GrantStmt *>(utility->statement()));
-    List *former = nullptr; // List of char * per table
     ListCell *cell;
-    foreach (cell, tables) {
+    foreach (cell, grant_targets(reinterpret_cast<GrantStmt *>(utility->statement()))) {
         Oid relid = static_cast<DistributedTable *>(lfirst(cell))->relid;
-        Relation relation = table_open(relid, ShareUpdateExclusiveLock);
-        former = lappend(former, shard_table_roles(relation));
-        table_close(relation, NoLock);
+        LockRelationOid(relid, ShareUpdateExclusiveLock);
+        watch_table(get_distributed_table(relid));
     }
     pass_on(utility);
-    CommandCounterIncrement();
-    ListCell *roles;
-    forboth(cell, tables, roles, former) regrant_shards(
-        static_cast<DistributedTable *>(lfirst(cell)), static_cast<List *>(lfirst(roles)));
 }
 
-void pass_on_altering(const Utility *utility) {
-    bool before = alteration_allowed;
-    alteration_allowed = true;
+void process_alter_table(const Utility *utility) {
+    auto *statement = reinterpret_cast<AlterTableStmt *>(utility->statement());
+    if (distributed_target(statement->relation) == nullptr) {
+        pass_on(utility);
+        return;
+    }
+    AlterTableStmt *left = prepare_alter_table(statement, utility->query_string);
+    if (left->cmds == NIL)
+        return;
+    allow_shell_rewrite(true);
     PG_TRY();
-    { pass_on(utility); }
+    { pass_on_instead(utility, reinterpret_cast<Node *>(left)); }
     PG_FINALLY();
-    { alteration_allowed = before; }
+    { allow_shell_rewrite(false); }
     PG_END_TRY();
 }
 
-void process(const Utility *utility) {
-    switch (nodeTag(utility->statement())) {
+// The table of a statistics object. Rights on that are PostgreSQL's to check: the object's owner may
+// be another than the table's.
+void watch_statistics(List *name) {
+    Oid statistics = get_statistics_object_oid(name, true);
+    if (!OidIsValid(statistics))
+        return;
+    HeapTuple tuple = SearchSysCache1(STATEXTOID, ObjectIdGetDatum(statistics));
+    Oid relid = reinterpret_cast<Form_pg_statistic_ext>(GETSTRUCT(tuple))->stxrelid;
+    ReleaseSysCache(tuple);
+    const DistributedTable *table = find_distributed_table(relid);
+    if (table == nullptr)
+        return;
+    LockRelationOid(relid, ShareUpdateExclusiveLock);
+    watch_table(table);
+}
+
+// Rights and policies of all tables may go with a role's.
+void process_owned(const Utility *utility) {
+    ListCell *cell;
+    foreach (cell, all_distributed_tables()) {
+        LockRelationOid(lfirst_oid(cell), AccessExclusiveLock);
+        if (const DistributedTable *table = find_distributed_table(lfirst_oid(cell)))
+            watch_table(table);
+    }
+    pass_on(utility);
+}
+
+void process_one(const Utility *utility) {
+    Node *statement = utility->statement();
+    switch (nodeTag(statement)) {
     case T_CopyStmt:
         process_copy(utility);
-        break;
+        return;
     case T_IndexStmt:
         process_create_index(utility);
-        break;
+        return;
     case T_ReindexStmt:
         process_reindex(utility);
-        break;
+        return;
     case T_TruncateStmt:
         process_truncate(utility);
-        break;
+        return;
     case T_VacuumStmt:
         process_vacuum(utility);
-        break;
+        return;
     case T_GrantStmt:
         process_grant(utility);
-        break;
+        return;
     case T_AlterTableStmt:
-    case T_AlterObjectSchemaStmt: // shards have a schema of their own
-        refuse_unsupported(utility->statement());
-        pass_on_altering(utility);
-        break;
-    default:
-        refuse_unsupported(utility->statement());
+        process_alter_table(utility);
+        return;
+    case T_ConstraintsSetStmt:
         pass_on(utility);
+        set_constraints_on_nodes(reinterpret_cast<ConstraintsSetStmt *>(statement));
+        return;
+    case T_DropOwnedStmt:
+    case T_ReassignOwnedStmt:
+        process_owned(utility);
+        return;
+    case T_AlterObjectSchemaStmt: // shards have a schema of their own
+        watch_target(reinterpret_cast<AlterObjectSchemaStmt *>(statement)->relation,
+                     AccessExclusiveLock);
+        break;
+    case T_RenameStmt: {
+        auto *rename = reinterpret_cast<RenameStmt *>(statement);
+        if (rename->renameType == OBJECT_STATISTIC_EXT)
+            watch_statistics(castNode(List, rename->object));
+        else
+            watch_target(rename->relation, AccessExclusiveLock);
         break;
     }
+    case T_CreatePolicyStmt:
+        watch_target(reinterpret_cast<CreatePolicyStmt *>(statement)->table, AccessExclusiveLock);
+        break;
+    case T_AlterPolicyStmt:
+        watch_target(reinterpret_cast<AlterPolicyStmt *>(statement)->table, AccessExclusiveLock);
+        break;
+    case T_CreateStatsStmt: {
+        ListCell *cell;
+        foreach (cell, reinterpret_cast<CreateStatsStmt *>(statement)->relations)
+            if (IsA(lfirst(cell), RangeVar))
+                watch_target(static_cast<RangeVar *>(lfirst(cell)), ShareUpdateExclusiveLock);
+        break;
+    }
+    case T_AlterStatsStmt:
+        watch_statistics(reinterpret_cast<AlterStatsStmt *>(statement)->defnames);
+        break;
+    default:
+        break;
+    }
+    refuse_unsupported(statement);
+    pass_on(utility);
+}
+
+void process(const Utility *utility) {
+    int mark = begin_watching();
+    process_one(utility);
+    settle_watched(mark);
     flush_drops();
 }
 
@@ -296,7 +365,6 @@ bool is_none_of_ours(Node *statement) {
     case T_NotifyStmt:
     case T_LoadStmt:
     case T_CheckPointStmt:
-    case T_ConstraintsSetStmt:
     case T_DoStmt:
     case T_CallStmt:
     case T_ExplainStmt:
@@ -323,7 +391,8 @@ void process_utility(PlannedStmt *planned, const char *query_string, bool read_o
 // ---------------------------------------------------------------- the safety net
 
 // The table that a new row of `catalog` is about, found before the row is visible; `columns` are
-// those that name a relation. Invalid: not a distributed one.
+// those that name a relation. Invalid: not a distributed one, or a statement about one of them is
+// under way (a new foreign key is seen from both tables).
 Oid distributed_relation_of(Oid catalog, AttrNumber oid_column, Oid oid_index, Oid object_id,
                             std::initializer_list<AttrNumber> columns) {
     Relation relation = table_open(catalog, AccessShareLock);
@@ -332,22 +401,25 @@ Oid distributed_relation_of(Oid catalog, AttrNumber oid_column, Oid oid_index, O
     SysScanDesc scan = systable_beginscan(relation, oid_index, true, SnapshotSelf, 1, &key);
     HeapTuple row = systable_getnext(scan);
     Oid found = InvalidOid;
+    bool allowed = false;
     if (HeapTupleIsValid(row))
         for (AttrNumber column : columns) {
             bool isnull;
             Oid relid =
                 DatumGetObjectId(heap_getattr(row, column, RelationGetDescr(relation), &isnull));
-            if (!isnull && OidIsValid(relid) && find_distributed_table(relid) != nullptr)
-                found = relid;
+            if (isnull || !OidIsValid(relid) || find_distributed_table(relid) == nullptr)
+                continue;
+            found = relid;
+            allowed |= is_watched(relid);
         }
     systable_endscan(scan);
     table_close(relation, AccessShareLock);
-    return found;
+    return allowed ? InvalidOid : found;
 }
 
 const char *const kNotHandledHint =
-    "Distributed tables take CREATE and DROP INDEX, TRUNCATE, COPY, VACUUM, ANALYZE, REINDEX, "
-    "GRANT and DROP TABLE.";
+    "docs/sql-support.md lists what distributed tables take. A foreign key goes from a distributed "
+    "table to a colocated or reference table; triggers, rules and inheritance are not supported.";
 
 void created(Oid class_id, Oid object_id) {
     Oid relid = InvalidOid;
@@ -371,7 +443,7 @@ void created(Oid class_id, Oid object_id) {
 }
 
 void altered(Oid class_id, Oid object_id, const ObjectAccessPostAlter *alter) {
-    if (alteration_allowed || (alter != nullptr && alter->is_internal))
+    if (alter != nullptr && alter->is_internal)
         return;
     const DistributedTable *table = nullptr;
     if (class_id == RelationRelationId) {
@@ -381,7 +453,7 @@ void altered(Oid class_id, Oid object_id, const ObjectAccessPostAlter *alter) {
         if (table == nullptr && alter != nullptr && OidIsValid(alter->auxiliary_id))
             table = find_distributed_table(alter->auxiliary_id);
     }
-    if (table != nullptr)
+    if (table != nullptr && !is_watched(table->relid))
         refuse_on_table(table->relid, "this change", kNotHandledHint);
 }
 
@@ -411,6 +483,7 @@ void init_ddl() {
     next_object_access = object_access_hook;
     object_access_hook = object_accessed;
     init_drops();
+    init_watch();
 }
 
 } // namespace panvel

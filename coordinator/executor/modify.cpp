@@ -1,5 +1,6 @@
 #include "coordinator/executor/modify.h"
 
+#include "coordinator/ddl/foreign_keys.h"
 #include "coordinator/executor/explain.h"
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/replication/in_sync.h"
@@ -55,8 +56,14 @@ void begin_modify(ModifyState *state) {
     state->plan = modify_plan_of(castNode(CustomScan, node->ss.ps.plan));
     Oid relid = RelationGetRelid(node->ss.ss_currentRelation);
     if (get_distributed_table(relid)->is_reference &&
-        (estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-        lock_reference_table(relid);
+        (estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0) {
+        // Foreign keys carry an update or delete on, and those tables' writers take turns, too.
+        List *written = state->plan->operation == CMD_INSERT ? list_make1_oid(relid)
+                                                             : reference_tables_written_with(relid);
+        ListCell *cell;
+        foreach (cell, written)
+            lock_reference_table(lfirst_oid(cell));
+    }
     state->table = refresh_table(get_distributed_table(relid));
     state->followers = {estate->es_query_cxt, node->ss.ss_currentRelation, state->table, NIL};
     state->reads_own_table = references(estate, state->table->relid) > 1;

@@ -2,6 +2,7 @@
 
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/modify_sql.h"
+#include "coordinator/planner/row_security.h"
 #include "extension/pg/boundary.h"
 #include "extension/pg/compat.h"
 
@@ -175,17 +176,16 @@ const CustomPathMethods insert_path_methods = {"Panvel Insert", plan_modify_path
 const CustomPathMethods update_path_methods = {"Panvel Update", plan_modify_path, nullptr};
 const CustomPathMethods delete_path_methods = {"Panvel Delete", plan_modify_path, nullptr};
 
-// Row security's and security barrier views' conditions may not be evaluated together with the
-// user's own, and check options need the row as the shard stored it.
+// The conditions of policies are the shards' own, for the same role. Those of views are not known
+// there, may not be evaluated together with the user's own, and check options need the row as the
+// shard stored it.
 void require_no_security_conditions(PlannerInfo *root) {
     RangeTblEntry *entry = planner_rt_fetch(root->parse->resultRelation, root);
-    const char *hint = "Write to the table itself, as a role to which its policies do not apply.";
-    if (root->parse->withCheckOptions != NIL)
-        refuse_modification(entry->relid,
-                            "writing through a view WITH CHECK OPTION or row-level security", hint);
-    if (entry->securityQuals != NIL)
-        refuse_modification(entry->relid,
-                            "writing through a security barrier view or row-level security", hint);
+    const char *hint = "Write to the table itself.";
+    if (has_view_checks(root->parse))
+        refuse_modification(entry->relid, "writing through a view WITH CHECK OPTION", hint);
+    if (has_view_conditions(root->parse, entry))
+        refuse_modification(entry->relid, "writing through a security barrier view", hint);
 }
 
 Path *replacement_path(PlannerInfo *root, ModifyTablePath *modify) {

@@ -42,6 +42,7 @@ struct PreparedStatement {
     char *sql;
     uint64 number; // its name on the worker is "panvel_<number>"
     uint64 used;   // the higher, the later
+    uint64 generation; // definition_generation() when it was prepared
 };
 
 enum class EntryKind {

@@ -1,6 +1,8 @@
 // From the queue to the wire.
 #include "coordinator/remote/connection.h"
 
+#include "coordinator/catalog/metadata.h"
+
 extern "C" {
 #include "access/xact.h"
 #include "common/hashfn.h"
@@ -106,6 +108,14 @@ void make_prepared_table(Connection *connection) {
                                        HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
+bool drop_prepared(Connection *connection, PreparedStatement *statement, int *commands) {
+    char command[64];
+    snprintf(command, sizeof(command), "DEALLOCATE panvel_" UINT64_FORMAT, statement->number);
+    forget_prepared(connection, statement->key);
+    (*commands)++;
+    return send_command(connection, command);
+}
+
 bool drop_least_used(Connection *connection, int *commands) {
     PreparedStatement *oldest = nullptr;
     HASH_SEQ_STATUS scan;
@@ -113,13 +123,7 @@ bool drop_least_used(Connection *connection, int *commands) {
     while (auto *statement = static_cast<PreparedStatement *>(hash_seq_search(&scan)))
         if (oldest == nullptr || statement->used < oldest->used)
             oldest = statement;
-    if (oldest == nullptr)
-        return true;
-    char command[64];
-    snprintf(command, sizeof(command), "DEALLOCATE panvel_" UINT64_FORMAT, oldest->number);
-    forget_prepared(connection, oldest->key);
-    (*commands)++;
-    return send_command(connection, command);
+    return oldest == nullptr || drop_prepared(connection, oldest, commands);
 }
 
 // Sends the statement by its prepared form, and prepares it before where that is new.
@@ -134,6 +138,13 @@ bool send_prepared(Connection *connection, Entry *entry, int *commands) {
         forget_prepared(connection, key);
         found = false;
     }
+    // After DDL the columns may have other types, which the node would refuse ("cached plan must not
+    // change result type").
+    if (found && statement->generation != definition_generation()) {
+        if (!drop_prepared(connection, statement, commands))
+            return false;
+        found = false;
+    }
     char name[40];
     if (!found) {
         if (hash_get_num_entries(connection->prepared) >= kMaxPrepared &&
@@ -144,6 +155,7 @@ bool send_prepared(Connection *connection, Entry *entry, int *commands) {
             hash_search(connection->prepared, &key, HASH_ENTER, &found));
         statement->sql = sql;
         statement->number = ++use_counter;
+        statement->generation = definition_generation();
         snprintf(name, sizeof(name), "panvel_" UINT64_FORMAT, statement->number);
         if (!PQsendPrepare(connection->watched.pg, name, entry->sql, entry->params.count,
                            entry->params.types))

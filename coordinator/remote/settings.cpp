@@ -54,7 +54,8 @@ bool is_forwarded(const config_generic *variable) {
     for (const char *prefix : kForwardedPrefixes)
         if (strncmp(variable->name, prefix, strlen(prefix)) == 0)
             return true;
-    return false;
+    // A setting of the user's own, which a policy may ask for.
+    return (variable->flags & GUC_CUSTOM_PLACEHOLDER) != 0;
 }
 
 bool same_value(const Tracked &setting) {

@@ -110,3 +110,20 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 }
 
 } // namespace pg
+
+extern "C" {
+#include "catalog/pg_attribute.h"
+}
+
+namespace pg {
+
+// Late releases of old branches keep a version of each column among its options.
+inline bool is_internal_column_option([[maybe_unused]] const char *name) {
+#ifdef ATTRIBUTE_VERSION_ATTOPTION
+    return strcmp(name, ATTRIBUTE_VERSION_ATTOPTION) == 0;
+#else
+    return false;
+#endif
+}
+
+} // namespace pg
