@@ -142,8 +142,8 @@ bool keeps_values(const Alteration *alteration, const ColumnDef *definition, Att
     typenameTypeIdAndMod(nullptr, definition->typeName, &type, &typmod);
     if (type != column->atttypid)
         return false;
-    auto *var = reinterpret_cast<Node *>(makeVar(1, number, column->atttypid, column->atttypmod,
-                                                 column->attcollation, 0));
+    auto *var = reinterpret_cast<Node *>(
+        makeVar(1, number, column->atttypid, column->atttypmod, column->attcollation, 0));
     Node *converted = coerce_to_target_type(nullptr, var, type, type, typmod, COERCION_ASSIGNMENT,
                                             COERCE_IMPLICIT_CAST, -1);
     if (converted == nullptr)
@@ -166,10 +166,10 @@ void prepare_type_change(const Alteration *alteration, const AlterTableCmd *comm
                         "Rows are in shards by the hash of that type: create a new table, "
                         "distribute it, and copy the rows with INSERT ... SELECT.");
     if (is_in_foreign_key(alteration->table->relid, number))
-        refuse_on_table(alteration->table->relid,
-                        psprintf("changing the type of column \"%s\" of a foreign key",
-                                 command->name),
-                        "Drop the foreign key first, and add it again afterwards.");
+        refuse_on_table(
+            alteration->table->relid,
+            psprintf("changing the type of column \"%s\" of a foreign key", command->name),
+            "Drop the foreign key first, and add it again afterwards.");
     if (definition->raw_default == nullptr)
         return;
     ColumnChange change = {};

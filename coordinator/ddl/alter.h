@@ -14,9 +14,9 @@ namespace panvel {
 // null when there is none. An error (42501) for others.
 const DistributedTable *watch_target(const RangeVar *name, LOCKMODE lockmode);
 
-// What PostgreSQL has to do on the shell of an ALTER TABLE or ALTER INDEX: the statement without what
-// the shards alone see to. Raises 0A000 before anything is done when an action is none that shards
-// can follow. Of another table it is a copy.
+// What PostgreSQL has to do on the shell of an ALTER TABLE or ALTER INDEX: the statement without
+// what the shards alone see to. Raises 0A000 before anything is done when an action is none that
+// shards can follow. Of another table it is a copy.
 AlterTableStmt *prepare_alter_table(const AlterTableStmt *statement, const char *query_string);
 
 [[noreturn]] void refuse_distribution_column_drop(const DistributedTable *table);

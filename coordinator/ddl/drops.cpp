@@ -117,9 +117,8 @@ Oid relation_of_policy(Oid oid) {
     ScanKeyInit(&key, Anum_pg_policy_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
     SysScanDesc scan = systable_beginscan(policies, PolicyOidIndexId, true, nullptr, 1, &key);
     HeapTuple row = systable_getnext(scan);
-    Oid relid = HeapTupleIsValid(row)
-                    ? reinterpret_cast<Form_pg_policy>(GETSTRUCT(row))->polrelid
-                    : InvalidOid;
+    Oid relid = HeapTupleIsValid(row) ? reinterpret_cast<Form_pg_policy>(GETSTRUCT(row))->polrelid
+                                      : InvalidOid;
     systable_endscan(scan);
     table_close(policies, AccessShareLock);
     return relid;

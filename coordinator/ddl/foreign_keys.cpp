@@ -1,6 +1,5 @@
 #include "coordinator/ddl/foreign_keys.h"
 
-
 extern "C" {
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -109,9 +108,8 @@ template <typename Visit> void each_foreign_key(Oid relid, bool referencing_it, 
     ScanKeyData key;
     ScanKeyInit(&key, referencing_it ? Anum_pg_constraint_confrelid : Anum_pg_constraint_conrelid,
                 BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
-    SysScanDesc scan =
-        systable_beginscan(constraints, ConstraintRelidTypidNameIndexId, !referencing_it, nullptr,
-                           1, &key);
+    SysScanDesc scan = systable_beginscan(constraints, ConstraintRelidTypidNameIndexId,
+                                          !referencing_it, nullptr, 1, &key);
     List *found = NIL;
     HeapTuple row;
     while (HeapTupleIsValid(row = systable_getnext(scan))) {
@@ -133,12 +131,13 @@ void check_foreign_key(const DistributedTable *table, Oid constraint) {
     const DistributedTable *parent = find_distributed_table(key.referenced);
     const char *parent_name = get_rel_name(key.referenced);
     if (parent == nullptr)
-        refuse(&key,
-               psprintf("The referenced table \"%s\" is on the coordinator, the rows that reference "
-                        "it are not.",
-                        parent_name),
-               "Make it a reference table with panvel.create_reference_table(), or distribute it by "
-               "the referenced column and this table with colocate_with.");
+        refuse(
+            &key,
+            psprintf("The referenced table \"%s\" is on the coordinator, the rows that reference "
+                     "it are not.",
+                     parent_name),
+            "Make it a reference table with panvel.create_reference_table(), or distribute it by "
+            "the referenced column and this table with colocate_with.");
     bool colocated = !parent->is_reference;
     if (colocated && table->is_reference)
         refuse(&key,
@@ -147,10 +146,10 @@ void check_foreign_key(const DistributedTable *table, Oid constraint) {
                "Make the referenced table a reference table, too.");
     if (colocated && (parent->colocation_id != table->colocation_id ||
                       !pairs_distribution_columns(&key, table, parent)))
-        refuse(&key,
-               psprintf("The referenced rows of \"%s\" may be on other nodes.", parent_name),
-               "Distribute both tables by columns that the key pairs, one with colocate_with => the "
-               "other, or make the referenced table a reference table.");
+        refuse(
+            &key, psprintf("The referenced rows of \"%s\" may be on other nodes.", parent_name),
+            "Distribute both tables by columns that the key pairs, one with colocate_with => the "
+            "other, or make the referenced table a reference table.");
     check_actions(&key, table, colocated);
 }
 

@@ -29,8 +29,8 @@ bool has_rows(const DistributedTable *table) {
     List *requests = NIL;
     for (int i = 0; i < table->shard_count; i++) {
         RemoteStatement statement = {};
-        statement.sql = psprintf("SELECT FROM %s LIMIT 1",
-                                 shard_relation_name(table, &table->shards[i]));
+        statement.sql =
+            psprintf("SELECT FROM %s LIMIT 1", shard_relation_name(table, &table->shards[i]));
         statement.effect = Effect::kRead;
         requests = lappend(requests, remote_send(read_node(&table->shards[i]), &statement));
     }
@@ -48,8 +48,7 @@ char *evaluate(Expr *expression, const ColumnImage *column) {
     EState *state = CreateExecutorState();
     ExprState *prepared = ExecPrepareExpr(expression, state);
     bool isnull;
-    Datum value =
-        ExecEvalExprSwitchContext(prepared, GetPerTupleExprContext(state), &isnull);
+    Datum value = ExecEvalExprSwitchContext(prepared, GetPerTupleExprContext(state), &isnull);
     char *text = pstrdup("NULL");
     if (!isnull) {
         Oid output;
@@ -70,11 +69,11 @@ void refuse_volatile_default(const TableDiff *diff, const ColumnImage *column) {
     // With FORCE ROW LEVEL SECURITY a look into the shards might not see the rows.
     if (!diff->before->force_row_security && !has_rows(diff->table))
         return;
-    refuse_on_table(diff->table->relid,
-                    psprintf("ADD COLUMN \"%s\" with a default that is computed for each row",
-                             column->name),
-                    "Add the column without a default, fill it with UPDATE, and set the default "
-                    "with ALTER COLUMN SET DEFAULT.");
+    refuse_on_table(
+        diff->table->relid,
+        psprintf("ADD COLUMN \"%s\" with a default that is computed for each row", column->name),
+        "Add the column without a default, fill it with UPDATE, and set the default "
+        "with ALTER COLUMN SET DEFAULT.");
 }
 
 // The shell has a default for new rows; rows that are there get its value of now.

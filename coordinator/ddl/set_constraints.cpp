@@ -99,7 +99,8 @@ void set_constraints_on_nodes(const ConstraintsSetStmt *statement) {
                 batch_send(
                     &batch, lfirst_int(node),
                     psprintf("SET CONSTRAINTS %s %s",
-                             shard_names_on_node(named->table, lfirst_int(node), named->name), mode),
+                             shard_names_on_node(named->table, lfirst_int(node), named->name),
+                             mode),
                     Effect::kRead);
         }
     }

@@ -158,8 +158,7 @@ char *relation_options(Oid relid, const char *prefix) {
 }
 
 char *column_options(Oid relid, AttrNumber column) {
-    HeapTuple tuple =
-        SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(column));
+    HeapTuple tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(column));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for column %d of relation %u", column, relid);
     bool isnull;
@@ -194,8 +193,7 @@ char *create_table_command(Relation relation, const char *schema) {
     const char *toast_options = OidIsValid(toast) ? relation_options(toast, "toast.") : "";
     if (options[0] != '\0' || toast_options[0] != '\0')
         appendStringInfo(&sql, " WITH (%s%s%s)", options,
-                         options[0] != '\0' && toast_options[0] != '\0' ? ", " : "",
-                         toast_options);
+                         options[0] != '\0' && toast_options[0] != '\0' ? ", " : "", toast_options);
     return sql.data;
 }
 
@@ -376,9 +374,8 @@ char *rights_as_text(Relation relation) {
 char *index_definition_tail(Relation index) {
     Oid table = index->rd_index->indrelid;
     // PostgreSQL prints the table's name; this is what it prints up to there.
-    char *prefix =
-        psprintf("CREATE %sINDEX %s ON ", index->rd_index->indisunique ? "UNIQUE " : "",
-                 quote_identifier(RelationGetRelationName(index)));
+    char *prefix = psprintf("CREATE %sINDEX %s ON ", index->rd_index->indisunique ? "UNIQUE " : "",
+                            quote_identifier(RelationGetRelationName(index)));
     char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
                                             get_rel_name(table));
     char *definition =
@@ -398,11 +395,11 @@ char *index_definition_tail(Relation index) {
 
 char *shard_index_command(Oid oid, const char *schema) {
     Relation index = relation_open(oid, AccessShareLock);
-    char *command = psprintf(
-        "CREATE %sINDEX %s ON %s %s", index->rd_index->indisunique ? "UNIQUE " : "",
-        quote_identifier(RelationGetRelationName(index)),
-        quote_qualified_identifier(schema, get_rel_name(index->rd_index->indrelid)),
-        index_definition_tail(index));
+    char *command =
+        psprintf("CREATE %sINDEX %s ON %s %s", index->rd_index->indisunique ? "UNIQUE " : "",
+                 quote_identifier(RelationGetRelationName(index)),
+                 quote_qualified_identifier(schema, get_rel_name(index->rd_index->indrelid)),
+                 index_definition_tail(index));
     relation_close(index, NoLock);
     return command;
 }

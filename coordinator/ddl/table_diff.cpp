@@ -148,8 +148,8 @@ void drop_parts(Script *script) {
     const TableImage *after = script->diff->after;
     each_without_counterpart<ObjectImage>(
         before->policies, after->policies, [&](const ObjectImage *policy) {
-            add(script, psprintf("DROP POLICY %s ON %s", quote_identifier(policy->name),
-                                 script->table));
+            add(script,
+                psprintf("DROP POLICY %s ON %s", quote_identifier(policy->name), script->table));
         });
     each_without_counterpart<ObjectImage>(
         before->statistics, after->statistics, [&](const ObjectImage *statistics) {
@@ -215,18 +215,17 @@ void rename_parts(Script *script) {
     each_pair<ObjectImage>(
         before->policies, after->policies, [&](const ObjectImage *policy, const ObjectImage *now) {
             if (strcmp(policy->name, now->name) != 0)
-                add(script, psprintf("ALTER POLICY %s ON %s RENAME TO %s",
-                                     quote_identifier(policy->name), script->table,
-                                     quote_identifier(now->name)));
+                add(script,
+                    psprintf("ALTER POLICY %s ON %s RENAME TO %s", quote_identifier(policy->name),
+                             script->table, quote_identifier(now->name)));
         });
-    each_pair<ObjectImage>(
-        before->statistics, after->statistics,
-        [&](const ObjectImage *statistics, const ObjectImage *now) {
-            if (strcmp(statistics->name, now->name) != 0)
-                add(script, psprintf("ALTER STATISTICS %s RENAME TO %s",
-                                     in_schema(script, statistics->name),
-                                     quote_identifier(now->name)));
-        });
+    each_pair<ObjectImage>(before->statistics, after->statistics,
+                           [&](const ObjectImage *statistics, const ObjectImage *now) {
+                               if (strcmp(statistics->name, now->name) != 0)
+                                   add(script, psprintf("ALTER STATISTICS %s RENAME TO %s",
+                                                        in_schema(script, statistics->name),
+                                                        quote_identifier(now->name)));
+                           });
 }
 
 // ---------------------------------------------------------------- columns
@@ -343,7 +342,8 @@ void alter_columns(Script *script) {
 const char *deferral(const ConstraintImage *constraint) {
     if (!constraint->deferrable)
         return "NOT DEFERRABLE";
-    return constraint->deferred ? "DEFERRABLE INITIALLY DEFERRED" : "DEFERRABLE INITIALLY IMMEDIATE";
+    return constraint->deferred ? "DEFERRABLE INITIALLY DEFERRED"
+                                : "DEFERRABLE INITIALLY IMMEDIATE";
 }
 
 void add_constraint(Script *script, const ConstraintImage *constraint) {
@@ -367,21 +367,20 @@ void add_indexes_and_constraints(Script *script) {
             if (!OidIsValid(index->constraint))
                 add(script, shard_index_command(index->oid, script->shard->schema));
         });
-    each_without_counterpart<ConstraintImage>(
-        after->constraints, before->constraints, [&](const ConstraintImage *constraint) {
-            if (constraint->type != CONSTRAINT_FOREIGN)
-                add_constraint(script, constraint);
+    each_without_counterpart<ConstraintImage>(after->constraints, before->constraints,
+                                              [&](const ConstraintImage *constraint) {
+                                                  if (constraint->type != CONSTRAINT_FOREIGN)
+                                                      add_constraint(script, constraint);
+                                              });
+    each_pair<ConstraintImage>(
+        before->constraints, after->constraints,
+        [&](const ConstraintImage *constraint, const ConstraintImage *now) {
+            const char *name = quote_identifier(now->name);
+            if (!constraint->valid && now->valid)
+                action(script, "VALIDATE CONSTRAINT %s", name);
+            if (constraint->deferrable != now->deferrable || constraint->deferred != now->deferred)
+                action(script, "ALTER CONSTRAINT %s %s", name, deferral(now));
         });
-    each_pair<ConstraintImage>(before->constraints, after->constraints,
-                               [&](const ConstraintImage *constraint, const ConstraintImage *now) {
-                                   const char *name = quote_identifier(now->name);
-                                   if (!constraint->valid && now->valid)
-                                       action(script, "VALIDATE CONSTRAINT %s", name);
-                                   if (constraint->deferrable != now->deferrable ||
-                                       constraint->deferred != now->deferred)
-                                       action(script, "ALTER CONSTRAINT %s %s", name,
-                                              deferral(now));
-                               });
     end_actions(script);
 }
 
@@ -488,8 +487,7 @@ void alter_rights(Script *script) {
         if (strcmp(static_cast<char *>(lfirst(cell)), owner) != 0)
             appendStringInfo(&grantees, ", %s",
                              quote_identifier(static_cast<char *>(lfirst(cell))));
-    add(script,
-        psprintf("REVOKE ALL ON TABLE %s FROM %s CASCADE", script->table, grantees.data));
+    add(script, psprintf("REVOKE ALL ON TABLE %s FROM %s CASCADE", script->table, grantees.data));
     script->commands = list_concat(
         script->commands, shard_grant_commands(script->diff->relation, script->shard->schema));
 }

@@ -113,7 +113,8 @@ void split_foreign_key(ConstraintImage *image, Form_pg_constraint form, char *de
     ReleaseSysCache(tuple);
 
     const char *rest = definition;
-    for (const char *part : {static_cast<const char *>(head.data), static_cast<const char *>(name)}) {
+    for (const char *part :
+         {static_cast<const char *>(head.data), static_cast<const char *>(name)}) {
         size_t length = strlen(part);
         if (strncmp(rest, part, length) != 0)
             elog(ERROR, "unexpected foreign key definition: %s", definition);
@@ -211,8 +212,7 @@ char *policy_definition(HeapTuple row, TupleDesc description, Oid relid) {
 bool has_subquery(HeapTuple row, TupleDesc description, AttrNumber column) {
     bool isnull;
     Datum expression = heap_getattr(row, column, description, &isnull);
-    return !isnull &&
-           checkExprHasSubLink(static_cast<Node *>(stringToNode(text_of(expression))));
+    return !isnull && checkExprHasSubLink(static_cast<Node *>(stringToNode(text_of(expression))));
 }
 
 void add_policies(TableImage *image) {
@@ -223,9 +223,8 @@ void add_policies(TableImage *image) {
                  policy->oid = form->oid;
                  policy->name = pstrdup(NameStr(form->polname));
                  policy->definition = policy_definition(row, description, image->relid);
-                 policy->has_subquery =
-                     has_subquery(row, description, Anum_pg_policy_polqual) ||
-                     has_subquery(row, description, Anum_pg_policy_polwithcheck);
+                 policy->has_subquery = has_subquery(row, description, Anum_pg_policy_polqual) ||
+                                        has_subquery(row, description, Anum_pg_policy_polwithcheck);
                  image->policies = lappend(image->policies, policy);
              });
 }
@@ -234,13 +233,13 @@ void add_policies(TableImage *image) {
 char *statistics_definition(Form_pg_statistic_ext form) {
     char *definition =
         text_of(DirectFunctionCall1(pg_get_statisticsobjdef, ObjectIdGetDatum(form->oid)));
-    char *head =
-        psprintf("CREATE STATISTICS %s",
-                 quote_qualified_identifier(get_namespace_name(form->stxnamespace),
-                                            NameStr(form->stxname)));
-    char *tail = psprintf(
-        " FROM %s", quote_qualified_identifier(get_namespace_name(get_rel_namespace(form->stxrelid)),
-                                               get_rel_name(form->stxrelid)));
+    char *head = psprintf(
+        "CREATE STATISTICS %s",
+        quote_qualified_identifier(get_namespace_name(form->stxnamespace), NameStr(form->stxname)));
+    char *tail =
+        psprintf(" FROM %s",
+                 quote_qualified_identifier(get_namespace_name(get_rel_namespace(form->stxrelid)),
+                                            get_rel_name(form->stxrelid)));
     size_t length = strlen(definition);
     size_t head_length = strlen(head);
     size_t tail_length = strlen(tail);

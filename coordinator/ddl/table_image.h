@@ -44,10 +44,11 @@ struct IndexImage {
 struct ConstraintImage {
     Oid oid;
     const char *name;
-    char type;              // of pg_constraint
-    const char *definition; // without NOT VALID; of a foreign key from "FOREIGN KEY" up to REFERENCES
-    const char *tail;       // of a foreign key: what follows the name of the referenced table
-    Oid referenced;         // of a foreign key
+    char type; // of pg_constraint
+    const char
+        *definition;  // without NOT VALID; of a foreign key from "FOREIGN KEY" up to REFERENCES
+    const char *tail; // of a foreign key: what follows the name of the referenced table
+    Oid referenced;   // of a foreign key
     bool valid;
     bool deferrable;
     bool deferred; // initially

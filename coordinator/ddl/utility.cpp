@@ -245,8 +245,8 @@ void process_alter_table(const Utility *utility) {
     PG_END_TRY();
 }
 
-// The table of a statistics object. Rights on that are PostgreSQL's to check: the object's owner may
-// be another than the table's.
+// The table of a statistics object. Rights on that are PostgreSQL's to check: the object's owner
+// may be another than the table's.
 void watch_statistics(List *name) {
     Oid statistics = get_statistics_object_oid(name, true);
     if (!OidIsValid(statistics))

@@ -21,8 +21,8 @@ int begin_watching();
 void settle_watched(int mark);
 
 // What new shards get once their rows are there: foreign keys, policies, statistics objects, and
-// what else shard_table_commands() and shard_index_commands() leave out. `table` has the placements to
-// finish. REQUIRES: search_path = pg_catalog (enter_qualified_names()).
+// what else shard_table_commands() and shard_index_commands() leave out. `table` has the placements
+// to finish. REQUIRES: search_path = pg_catalog (enter_qualified_names()).
 void finish_shards(const DistributedTable *table, Relation relation);
 
 void init_watch(); // callbacks; from init_ddl()

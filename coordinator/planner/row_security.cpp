@@ -15,7 +15,8 @@ bool has_view_checks(const Query *query) {
     return false;
 }
 
-// The rewriter puts a policy's conditions and a view's into one list; so many of them are policies'.
+// The rewriter puts a policy's conditions and a view's into one list; so many of them are
+// policies'.
 bool has_view_conditions(Query *query, RangeTblEntry *target) {
     if (target->securityQuals == NIL)
         return false;

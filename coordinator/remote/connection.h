@@ -40,8 +40,8 @@ struct Failure {
 struct PreparedStatement {
     uint64 key; // hash of sql and types; the hash table's key
     char *sql;
-    uint64 number; // its name on the worker is "panvel_<number>"
-    uint64 used;   // the higher, the later
+    uint64 number;     // its name on the worker is "panvel_<number>"
+    uint64 used;       // the higher, the later
     uint64 generation; // definition_generation() when it was prepared
 };
 

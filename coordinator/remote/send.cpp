@@ -138,8 +138,8 @@ bool send_prepared(Connection *connection, Entry *entry, int *commands) {
         forget_prepared(connection, key);
         found = false;
     }
-    // After DDL the columns may have other types, which the node would refuse ("cached plan must not
-    // change result type").
+    // After DDL the columns may have other types, which the node would refuse ("cached plan must
+    // not change result type").
     if (found && statement->generation != definition_generation()) {
         if (!drop_prepared(connection, statement, commands))
             return false;

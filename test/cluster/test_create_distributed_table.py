@@ -246,14 +246,14 @@ REFUSED = {
     ],
     "create type c as (id int); create table t of c": [("'t', 'id'", "0A000", "typed table")],
     "create table p (id int primary key); create table t (id int references p)": [
-        ("'t', 'id'", "0A000", "foreign keys"),
-        ("'p', 'id'", "0A000", "foreign keys"),
+        ("'t', 'id'", "0A000", 'foreign key "t_id_fkey"'),
+        ("'p', 'id'", "0A000", 'foreign key "t_id_fkey"'),
     ],
     "create table t (id int); create table c () inherits (t); drop table c; create trigger trg before update on t for each row execute function suppress_redundant_updates_trigger()": [
         ("'t', 'id'", "0A000", 'trigger "trg"')
     ],
     "create table t (id int); create rule r as on delete to t do instead nothing": [("'t', 'id'", "0A000", "rules")],
-    "create table t (id int); alter table t enable row level security": [("'t', 'id'", "0A000", "row-level security")],
+    "create table t (id int); create policy q on t using (id = (select 1))": [("'t', 'id'", "0A000", "must not have a subquery")],
     "create table t (id int); create publication pub for table t": [("'t', 'id'", "0A000", "published")],
     "create table t (id int); insert into t values (1), (null)": [("'t', 'id'", "23502", "null value in distribution column")],
     "create type mood as enum ('a'); create table t (id int, m mood, a mood[])": [
