@@ -4,6 +4,7 @@
 #include "extension/pg/boundary.h"
 
 extern "C" {
+#include "access/relation.h"
 #include "access/toast_compression.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -463,14 +464,30 @@ void alter_table(Script *script) {
     end_actions(script);
 }
 
-// Rights on a shard are its own; what the new owner needs beside them is the right to make
-// indexes in the schema.
+// Whether all tables in the shard's schema belong to the role.
+bool owns_whole_group(const DistributedTable *table, Oid role) {
+    ListCell *cell;
+    foreach (cell, colocated_tables(table->colocation_id)) {
+        Relation relation = try_relation_open(lfirst_oid(cell), AccessShareLock);
+        bool other = relation != nullptr && relation->rd_rel->relowner != role;
+        if (relation != nullptr)
+            relation_close(relation, AccessShareLock);
+        if (other)
+            return false;
+    }
+    return true;
+}
+
+// The owner of a table makes its indexes in the schema, and drops the schema with the last table.
 void alter_owner(Script *script) {
     if (script->diff->before->owner == script->diff->after->owner)
         return;
     const char *owner = quote_identifier(GetUserNameFromId(script->diff->after->owner, false));
-    add(script, psprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", script->shard->schema, owner));
+    const char *schema = script->shard->schema;
+    add(script, psprintf("GRANT USAGE, CREATE ON SCHEMA %s TO %s", schema, owner));
     add(script, psprintf("ALTER TABLE %s OWNER TO %s", script->table, owner));
+    if (owns_whole_group(script->diff->table, script->diff->after->owner))
+        add(script, psprintf("ALTER SCHEMA %s OWNER TO %s", schema, owner));
 }
 
 void alter_rights(Script *script) {

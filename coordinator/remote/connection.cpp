@@ -223,6 +223,32 @@ bool may_go_on(const Connection *connection) {
 
 } // namespace
 
+namespace {
+
+// Another role's connection is another transaction on the node: what this one has written there and
+// not committed, that one would not see, and silently answer without it.
+void refuse_unseen_writes(int32 node_id, Oid user_id) {
+    dlist_iter iter;
+    dlist_foreach(iter, &connections) {
+        auto *other = dlist_container(Connection, node, iter.cur);
+        if (other->node_id != node_id || other->user_id == user_id || other->write_level == 0)
+            continue;
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("role \"%s\" cannot use node \"%s\" in a transaction in which role \"%s\" has "
+                    "written there",
+                    GetUserNameFromId(user_id, false), get_node(node_id)->name,
+                    GetUserNameFromId(other->user_id, false)),
+             errdetail("Each role has a connection of its own, which does not see what another "
+                       "one has not committed yet."),
+             errhint("Commit before SET ROLE or a SECURITY DEFINER function of another role, or "
+                     "have one role do all of it.")));
+    }
+}
+
+} // namespace
+
 bool was_closed_by_worker(Connection *connection) {
     pollfd descriptor = {PQsocket(connection->watched.pg), POLLIN, 0};
     while (poll(&descriptor, 1, 0) > 0) {
@@ -236,6 +262,7 @@ bool was_closed_by_worker(Connection *connection) {
 
 Connection *connection_to(int32 node_id, Failure *failure) {
     Oid user_id = GetUserId();
+    refuse_unseen_writes(node_id, user_id);
     Connection *connection = find_connection(node_id, user_id);
     if (connection != nullptr && connection->used &&
         (connection->phase != Phase::kClosed || !may_go_on(connection)))
