@@ -7,6 +7,7 @@
 #include "coordinator/planner/modify.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/remote/remote.h"
+#include "coordinator/replication/membership.h"
 #include "coordinator/transaction/transaction.h"
 #include "extension/pg/boundary.h"
 
@@ -21,6 +22,7 @@ SQL_MODULE() {
     panvel::init_remote();
     panvel::init_monitor();
     panvel::init_transaction();
+    panvel::init_membership();
     panvel::init_planner();
     panvel::init_shell();
     panvel::init_ddl();

@@ -65,7 +65,8 @@ enum PlacementColumn {
     kPlacementNodeId,
     kPlacementLeader,
     kPlacementActive,
-    kPlacementColumns = kPlacementActive
+    kPlacementCopying,
+    kPlacementColumns = kPlacementCopying
 };
 
 // The OID of a relation of schema panvel; invalid when the extension is not in this database.

@@ -11,6 +11,7 @@
 #include "coordinator/ddl/shard_loader.h"
 #include "coordinator/ddl/watch.h"
 #include "coordinator/executor/node_rows.h"
+#include "coordinator/replication/catch_up.h"
 
 extern "C" {
 #include "access/htup_details.h"
@@ -127,6 +128,8 @@ List *schema_commands(Relation relation, const char *schema) {
 void create_shards(const DistributedTable *table, Relation relation, bool new_group) {
     run_on_placements(table, [&](const char *schema) {
         List *commands = new_group ? schema_commands(relation, schema) : nullptr;
+        if (new_group && is_replicated(table))
+            commands = list_concat(commands, journal_commands(schema));
         return list_concat(commands, shard_table_commands(relation, schema));
     });
 }
@@ -203,6 +206,7 @@ void insert_placement(Relation placements, int64 shard_id, int32 node_id, bool l
     placement[kPlacementNodeId - 1] = Int32GetDatum(node_id);
     placement[kPlacementLeader - 1] = BoolGetDatum(leader);
     placement[kPlacementActive - 1] = BoolGetDatum(true);
+    placement[kPlacementCopying - 1] = BoolGetDatum(false);
     insert_catalog_row(placements, placement);
 }
 
@@ -308,6 +312,26 @@ void copy_rows(const DistributedTable *from, const DistributedTable *to, Relatio
 }
 
 } // namespace
+
+void copy_shard_rows(Relation relation, int64 shard_id, int32 source, int32 target) {
+    // One shard that takes all rows, as a reference table's does.
+    DistributedTable from = *get_distributed_table(RelationGetRelid(relation));
+    Placement placement = {target, true, true};
+    Shard shard = {};
+    for (int i = 0; i < from.shard_count; i++)
+        if (from.shards[i].shard_id == shard_id)
+            shard = from.shards[i];
+    if (shard.shard_id != shard_id)
+        elog(ERROR, "table \"%s\" has no shard %lld", RelationGetRelationName(relation),
+             static_cast<long long>(shard_id));
+    shard.placement_count = 1;
+    shard.placements = &placement;
+    from.is_reference = true;
+    from.distribution_attribute = 0;
+    from.shard_count = 1;
+    from.shards = &shard;
+    copy_rows(&from, &from, relation, source);
+}
 
 namespace {
 

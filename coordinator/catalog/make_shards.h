@@ -32,4 +32,7 @@ void copy_to_node(const DistributedTable *table, Relation relation, int32 source
 // after the rows.
 void finish_copy(const DistributedTable *table, Relation relation, int32 target);
 
+// Copies the rows of a shard of the table from one node to another, into an empty table there.
+void copy_shard_rows(Relation relation, int64 shard_id, int32 source, int32 target);
+
 } // namespace panvel

@@ -3,6 +3,8 @@
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/shard_loader.h"
 
+#include "coordinator/replication/membership.h"
+
 extern "C" {
 #include "access/table.h"
 #include "access/xact.h"
@@ -166,7 +168,7 @@ uint64 copy_from(ParseState *pstate, const CopyStmt *statement) {
     if (get_distributed_table(RelationGetRelid(relation))->is_reference)
         lock_reference_table(RelationGetRelid(relation));
     const DistributedTable *table =
-        refresh_table(get_distributed_table(RelationGetRelid(relation)));
+        exclude_down_nodes(get_distributed_table(RelationGetRelid(relation)));
     List *columns = CopyGetAttnums(RelationGetDescr(relation), relation, statement->attlist);
     check_insert_rights(relation, columns);
 

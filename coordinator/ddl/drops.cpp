@@ -6,6 +6,7 @@
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
 #include "coordinator/ddl/watch.h"
+#include "coordinator/replication/catch_up.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -157,6 +158,10 @@ void drop_schemas(NodeBatch *batch, const DistributedTable *table) {
                                      shard->schema);
         }
         appendStringInfoString(&sql, " CASCADE");
+        if (is_replicated(table))
+            batch_send(batch, lfirst_int(cell),
+                       psprintf("DROP TABLE IF EXISTS %s",
+                                shard_names_on_node(table, lfirst_int(cell), kJournal)));
         batch_send(batch, lfirst_int(cell), sql.data);
     }
 }

@@ -2,6 +2,7 @@
 
 #include "coordinator/executor/codec.h"
 #include "coordinator/remote/remote.h"
+#include "coordinator/replication/apply.h"
 #include "coordinator/replication/in_sync.h"
 
 extern "C" {
@@ -53,6 +54,7 @@ struct ShardLoader {
     ShardBuffer *buffers; // by shard index
     int64 buffered;       // bytes in all buffers
     List *streams;        // NodeStream *
+    Bitmapset *noted;     // shards that rows have been sent to
     uint64 rows;
 };
 
@@ -210,7 +212,11 @@ void flush_shard(ShardLoader *loader, int index) {
     loader->buffered -= buffer->data.len;
     if (loader->binary)
         append_int16(&buffer->data, -1);
-    note_written(loader->table, shard);
+    if (is_replicated(loader->table) && !bms_is_member(index, loader->noted)) {
+        note_written(loader->table, shard);
+        journal_unknown(shard);
+        loader->noted = bms_add_member(loader->noted, index);
+    }
     for (int i = 0; i < shard->placement_count; i++) {
         if (!shard->placements[i].active)
             continue;

@@ -4,9 +4,11 @@
 #include "coordinator/executor/explain.h"
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/replication/in_sync.h"
+#include "coordinator/replication/membership.h"
 
 extern "C" {
 #include "catalog/pg_class.h"
+#include "commands/trigger.h"
 #include "executor/executor.h"
 #include "executor/nodeSubplan.h"
 #include "nodes/nodeFuncs.h"
@@ -64,7 +66,9 @@ void begin_modify(ModifyState *state) {
         foreach (cell, written)
             lock_reference_table(lfirst_oid(cell));
     }
-    state->table = refresh_table(get_distributed_table(relid));
+    state->table = get_distributed_table(relid);
+    if ((estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
+        state->table = exclude_down_nodes(state->table);
     state->followers = {estate->es_query_cxt, node->ss.ss_currentRelation, state->table, NIL};
     state->reads_own_table = references(estate, state->table->relid) > 1;
     const char *hint = "Use separate statements in one transaction.";
@@ -98,11 +102,15 @@ void evaluate_initplans(ModifyState *state) {
 }
 
 bool sends_same_to_followers(const ModifyState *state) {
-    return is_replicated(state->table) && state->plan->images == NIL;
+    return is_replicated(state->table) && state->plan->apply_command == nullptr;
 }
 
 WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
                         const RemoteParams *params) {
+    if (is_replicated(state->table) && state->plan->images == NIL)
+        refuse_modification(state->table->relid,
+                            "this statement, with a replication factor above 1,",
+                            "Use INSERT, UPDATE or DELETE of the table alone.");
     note_written(state->table, shard);
     RemoteStatement statement = {};
     char *relation = shard_relation_name(state->table, shard);
@@ -169,6 +177,18 @@ void finish_copies(ModifyState *state, WriteRequest *request, int64 rows) {
 
 } // namespace
 
+namespace {
+
+bool is_referenced(const ModifyState *state) {
+    const TriggerDesc *triggers = state->custom.ss.ss_currentRelation->trigdesc;
+    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++)
+        if (RI_FKey_trigger_type(triggers->triggers[i].tgfoid) == RI_TRIGGER_PK)
+            return true;
+    return false;
+}
+
+} // namespace
+
 PGresult *finish_write(ModifyState *state, WriteRequest *request) {
     PGresult *result = remote_wait(request->request);
     int64 rows = remote_affected(result);
@@ -182,6 +202,10 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request) {
         repeat_on_followers(&state->followers, request->shard, &request->statement, rows);
     else
         send_images(&state->followers, state->plan, request->shard, result);
+    journal_images(&state->followers, state->plan, request->shard, result);
+    // Foreign keys may have changed rows of other tables, of which nothing has come back.
+    if (state->plan->operation != CMD_INSERT && rows > 0 && is_referenced(state))
+        journal_unknown(request->shard);
     return result;
 }
 

@@ -3,6 +3,7 @@
 #include "coordinator/executor/scan_state.h"
 #include "coordinator/monitor/servers.h"
 #include "coordinator/replication/in_sync.h"
+#include "coordinator/replication/membership.h"
 #include "coordinator/transaction/transaction.h"
 
 extern "C" {
@@ -197,7 +198,8 @@ bool locks_in_turn(const DistributedScanState *state, int64 limit) {
 // Everything that an execution depends on; nothing is sent.
 ScanRun *evaluate_run(DistributedScanState *state) {
     ExprContext *context = state->css.ss.ps.ps_ExprContext;
-    state->table = refresh_table(state->table);
+    state->table =
+        asks_leader(state) ? exclude_down_nodes(state->table) : refresh_table(state->table);
     MemoryContext memory =
         AllocSetContextCreate(state->context, "panvel run", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(memory);

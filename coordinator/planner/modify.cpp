@@ -44,6 +44,8 @@ enum PrivateField {
     kApplyCommand,
     kApplyOne,
     kApplyMany,
+    kJournalOne,
+    kJournalMany,
 };
 
 Node *string_or_null(const char *text) {
@@ -68,6 +70,8 @@ List *private_of(const ModifyPlan *plan) {
     fields = lappend(fields, string_or_null(plan->apply_command));
     fields = lappend(fields, string_or_null(plan->apply_one));
     fields = lappend(fields, string_or_null(plan->apply_many));
+    fields = lappend(fields, string_or_null(plan->journal_one));
+    fields = lappend(fields, string_or_null(plan->journal_many));
     return fields;
 }
 
@@ -274,6 +278,8 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
     plan->apply_command = text_of(list_nth(fields, kApplyCommand));
     plan->apply_one = text_of(list_nth(fields, kApplyOne));
     plan->apply_many = text_of(list_nth(fields, kApplyMany));
+    plan->journal_one = text_of(list_nth(fields, kJournalOne));
+    plan->journal_many = text_of(list_nth(fields, kJournalMany));
     plan->params = static_cast<List *>(linitial(scan->custom_exprs));
     plan->assigned_key = static_cast<Expr *>(lthird(scan->custom_exprs));
     List *prune_value = static_cast<List *>(lsecond(scan->custom_exprs));

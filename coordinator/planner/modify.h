@@ -30,11 +30,15 @@ struct ModifyPlan {
     List *images;   // a replicated table's leader returns these after them: for the followers
     List *params;   // List of Expr: parameters of the statement, after those of an INSERT's row
 
-    // A follower's statement for the images of one row, and for arrays of many. NIL images: it gets
-    // the leader's statement.
+    // A follower's statement for the images of one row, and for arrays of many. Null: it gets the
+    // leader's statement.
     const char *apply_command;
     const char *apply_one;
     const char *apply_many;
+    // What the leader's journal gets for images when a placement is out of sync, likewise; the last
+    // parameter is an array of node_id.
+    const char *journal_one;
+    const char *journal_many;
 
     // UPDATE, DELETE
     PruneKey *prune;    // null: all shards

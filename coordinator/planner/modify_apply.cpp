@@ -16,12 +16,6 @@ extern "C" {
 namespace panvel {
 namespace {
 
-// Columns of the primary key, and by which operators they are compared there.
-struct Key {
-    List *attributes; // integer
-    List *operators;  // String: "OPERATOR(pg_catalog.=)"
-};
-
 char *operator_name(Oid number) {
     HeapTuple tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(number));
     if (!HeapTupleIsValid(tuple))
@@ -34,8 +28,10 @@ char *operator_name(Oid number) {
     return name;
 }
 
-Key primary_key(Relation relation) {
-    Key key = {NIL, NIL};
+} // namespace
+
+FollowedKey followed_key(Relation relation) {
+    FollowedKey key = {NIL, NIL};
     Oid index_oid = RelationGetPrimaryKeyIndex(relation);
     if (!OidIsValid(index_oid))
         refuse_modification(RelationGetRelid(relation), "a write without a primary key",
@@ -52,6 +48,8 @@ Key primary_key(Relation relation) {
     index_close(index, NoLock);
     return key;
 }
+
+namespace {
 
 // The values of the images in a statement: parameters for one row, columns of `r` for many.
 class Images {
@@ -74,8 +72,8 @@ class Images {
                        : psprintf("r.c%d::%s", number, type_name(attribute));
     }
 
-    // "ROWS FROM (unnest($1::int[]), ...) AS r(c1, ...)"
-    char *source() const {
+    // "ROWS FROM (unnest($1::int[]), ...) AS r(c1, ...)" of the first `count` columns
+    char *source(int count) const {
         StringInfoData sql;
         StringInfoData names;
         initStringInfo(&sql);
@@ -83,6 +81,8 @@ class Images {
         ListCell *cell;
         foreach (cell, attributes_) {
             int number = foreach_current_index(cell) + 1;
+            if (number > count)
+                break;
             const char *separator = number > 1 ? ", " : "";
             appendStringInfo(&sql, "%spg_catalog.unnest($%d::%s[])", separator, number,
                              binary_ ? type_name(lfirst_int(cell)) : "pg_catalog.text");
@@ -103,7 +103,8 @@ class Images {
     bool binary_;
 };
 
-void append_key_condition(StringInfo sql, Relation relation, const Key &key, const Images &images) {
+void append_key_condition(StringInfo sql, Relation relation, const FollowedKey &key,
+                          const Images &images) {
     ListCell *attribute;
     ListCell *name;
     forboth(attribute, key.attributes, name, key.operators) appendStringInfo(
@@ -123,7 +124,7 @@ void append_set(StringInfo sql, Relation relation, List *changed, const char *va
     }
 }
 
-char *update_tail(Relation relation, const Key &key, List *changed, const ModifyPlan *plan,
+char *update_tail(Relation relation, const FollowedKey &key, List *changed, const ModifyPlan *plan,
                   bool many) {
     Images images(relation, plan, many);
     StringInfoData sql;
@@ -131,23 +132,23 @@ char *update_tail(Relation relation, const Key &key, List *changed, const Modify
     appendStringInfoString(&sql, " AS t");
     append_set(&sql, relation, changed, "", &images);
     if (many)
-        appendStringInfo(&sql, " FROM %s", images.source());
+        appendStringInfo(&sql, " FROM %s", images.source(list_length(plan->images)));
     append_key_condition(&sql, relation, key, images);
     return sql.data;
 }
 
-char *delete_tail(Relation relation, const Key &key, const ModifyPlan *plan, bool many) {
+char *delete_tail(Relation relation, const FollowedKey &key, const ModifyPlan *plan, bool many) {
     Images images(relation, plan, many);
     StringInfoData sql;
     initStringInfo(&sql);
     appendStringInfoString(&sql, " AS t");
     if (many)
-        appendStringInfo(&sql, " USING %s", images.source());
+        appendStringInfo(&sql, " USING %s", images.source(list_length(plan->images)));
     append_key_condition(&sql, relation, key, images);
     return sql.data;
 }
 
-char *upsert_tail(Relation relation, const Key &key, const ModifyPlan *plan, bool many) {
+char *upsert_tail(Relation relation, const FollowedKey &key, const ModifyPlan *plan, bool many) {
     Images images(relation, plan, many);
     List *attributes = plan->images;
     StringInfoData names;
@@ -165,7 +166,7 @@ char *upsert_tail(Relation relation, const Key &key, const ModifyPlan *plan, boo
     initStringInfo(&sql);
     appendStringInfo(&sql, " AS t (%s) OVERRIDING SYSTEM VALUE SELECT %s", names.data, values.data);
     if (many)
-        appendStringInfo(&sql, " FROM %s", images.source());
+        appendStringInfo(&sql, " FROM %s", images.source(list_length(plan->images)));
     appendStringInfoString(&sql, " ON CONFLICT (");
     foreach (cell, key.attributes)
         appendStringInfo(&sql, "%s%s", foreach_current_index(cell) == 0 ? "" : ", ",
@@ -175,9 +176,28 @@ char *upsert_tail(Relation relation, const Key &key, const ModifyPlan *plan, boo
     return sql.data;
 }
 
+// For "INSERT INTO panvel_s12.panvel_journal".
+char *journal_tail(Relation relation, const FollowedKey &key, const ModifyPlan *plan, bool many) {
+    Images images(relation, plan, many);
+    StringInfoData sql;
+    initStringInfo(&sql);
+    appendStringInfo(&sql, " (node_id, relation, key) SELECT n.id, %s, ARRAY[",
+                     quote_literal_cstr(RelationGetRelationName(relation)));
+    ListCell *cell;
+    foreach (cell, key.attributes)
+        appendStringInfo(&sql, "%s(%s)::pg_catalog.text",
+                         foreach_current_index(cell) == 0 ? "" : ", ",
+                         images.value(static_cast<AttrNumber>(lfirst_int(cell))));
+    appendStringInfo(&sql, "] FROM pg_catalog.unnest($%d::pg_catalog.int4[]) AS n(id)",
+                     list_length(key.attributes) + 1);
+    if (many)
+        appendStringInfo(&sql, ", %s", images.source(list_length(key.attributes)));
+    return sql.data;
+}
+
 // Followers find a row by its key: it has to be the one it had before. The distribution column has
 // been looked at already.
-void require_same_key(Relation relation, const Key &key, List *changed) {
+void require_same_key(Relation relation, const FollowedKey &key, List *changed) {
     AttrNumber distribution =
         get_distributed_table(RelationGetRelid(relation))->distribution_attribute;
     ListCell *cell;
@@ -194,7 +214,7 @@ void require_same_key(Relation relation, const Key &key, List *changed) {
 
 bool is_followed_key(Relation relation, AttrNumber attribute) {
     return is_replicated(get_distributed_table(RelationGetRelid(relation))) &&
-           list_member_int(primary_key(relation).attributes, attribute);
+           list_member_int(followed_key(relation).attributes, attribute);
 }
 
 bool images_are_binary(Relation relation, const ModifyPlan *plan) {
@@ -210,15 +230,20 @@ bool images_are_binary(Relation relation, const ModifyPlan *plan) {
 void build_apply_sql(Relation relation, List *changed, ModifyPlan *plan) {
     if (!is_replicated(get_distributed_table(RelationGetRelid(relation))))
         return;
-    Key key = primary_key(relation);
+    FollowedKey key = followed_key(relation);
+    // The key first: the journal takes that alone.
+    bool repeated = plan->operation == CMD_INSERT && plan->on_conflict == ONCONFLICT_NONE;
+    plan->images = list_concat_unique_int(list_copy(key.attributes), repeated ? NIL : changed);
+    plan->journal_one = journal_tail(relation, key, plan, false);
+    plan->journal_many = journal_tail(relation, key, plan, true);
+    if (repeated)
+        return;
     if (plan->operation == CMD_INSERT) {
-        plan->images = list_copy(changed);
         plan->apply_command = "INSERT INTO ";
         plan->apply_one = upsert_tail(relation, key, plan, false);
         plan->apply_many = upsert_tail(relation, key, plan, true);
         return;
     }
-    plan->images = list_concat_unique_int(list_copy(key.attributes), changed);
     if (plan->operation == CMD_DELETE) {
         plan->apply_command = "DELETE FROM ";
         plan->apply_one = delete_tail(relation, key, plan, false);

@@ -323,8 +323,7 @@ void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
         params.exprs = lappend(params.exprs, placeholder(i));
     append_on_conflict(root, relation, &end, &params);
     plan->params = list_copy_tail(params.exprs, list_length(plan->sent));
-    if (plan->on_conflict != ONCONFLICT_NONE)
-        build_apply_sql(relation, plan->sent, plan);
+    build_apply_sql(relation, plan->sent, plan);
     append_returning(&end, relation, plan);
     appendStringInfoString(&one, end.data);
     appendStringInfoString(&many, end.data);

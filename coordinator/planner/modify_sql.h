@@ -25,6 +25,14 @@ void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
 // the statement may have changed in a row it found. Refuses (0A000) a change of the primary key.
 void build_apply_sql(Relation relation, List *changed, ModifyPlan *plan);
 
+// The primary key, by which followers find a row: its columns, and by which operators they are
+// compared.
+struct FollowedKey {
+    List *attributes; // integer
+    List *operators;  // String: "OPERATOR(pg_catalog.=)"
+};
+FollowedKey followed_key(Relation relation);
+
 // Whether all that the leader returns comes in binary and goes so to the followers, one by one and
 // as elements of arrays; else everything is text.
 bool images_are_binary(Relation relation, const ModifyPlan *plan);

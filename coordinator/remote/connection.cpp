@@ -345,6 +345,7 @@ void close_connection(Connection *connection, const Failure &failure) {
 }
 
 void connection_failed(Connection *connection, const char *text) {
+    want_probe(connection->server);
     if (may_start_anew(connection)) {
         start_anew(connection);
         Failure failure = {};

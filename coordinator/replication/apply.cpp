@@ -2,6 +2,7 @@
 
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/remote/connection.h"
+#include "coordinator/replication/catch_up.h"
 
 extern "C" {
 #include "access/transam.h"
@@ -166,9 +167,11 @@ Param image_param(const Chunk *chunk, int column, Oid type, bool binary) {
     return {wire_type(get_array_type(element)), array.data, array.len, 1};
 }
 
-RemoteParams *chunk_params(const Followers *followers, const ModifyPlan *plan, const Chunk *chunk) {
+// The first `image_count` images, and one further parameter as text if `more` is not null.
+RemoteParams *chunk_params(const Followers *followers, const ModifyPlan *plan, const Chunk *chunk,
+                           int image_count, const char *more) {
     bool binary = images_are_binary(followers->relation, plan);
-    int count = list_length(plan->images);
+    int count = image_count + (more != nullptr ? 1 : 0);
     auto *types = palloc_array(Oid, count);
     auto *values = palloc_array(const char *, count);
     auto *lengths = palloc_array(int, count);
@@ -176,6 +179,8 @@ RemoteParams *chunk_params(const Followers *followers, const ModifyPlan *plan, c
     ListCell *cell;
     foreach (cell, plan->images) {
         int i = foreach_current_index(cell);
+        if (i >= image_count)
+            break;
         Oid type =
             TupleDescAttr(RelationGetDescr(followers->relation), lfirst_int(cell) - 1)->atttypid;
         Param param = image_param(chunk, chunk->first_column + i, getBaseType(type), binary);
@@ -183,6 +188,12 @@ RemoteParams *chunk_params(const Followers *followers, const ModifyPlan *plan, c
         values[i] = param.value;
         lengths[i] = param.length;
         formats[i] = param.format;
+    }
+    if (more != nullptr) {
+        types[count - 1] = InvalidOid;
+        values[count - 1] = more;
+        lengths[count - 1] = static_cast<int>(strlen(more));
+        formats[count - 1] = 0;
     }
     auto *params = palloc_object(RemoteParams);
     *params = {count, types, values, lengths, formats};
@@ -208,12 +219,42 @@ void apply_chunk(Followers *followers, const ModifyPlan *plan, const Shard *shar
     const char *tail = chunk->row_count == 1 ? plan->apply_one : plan->apply_many;
     apply->statement.sql =
         psprintf("%s%s%s", plan->apply_command, shard_relation_name(followers->table, shard), tail);
-    apply->statement.params = chunk_params(followers, plan, chunk);
+    apply->statement.params =
+        chunk_params(followers, plan, chunk, list_length(plan->images), nullptr);
     apply->statement.effect = Effect::kWrite;
     apply->statement.keep_prepared = true;
     apply->statement.shard_id = shard->shard_id;
     apply->repeatable = plan->operation != CMD_INSERT;
     apply->deletes = plan->operation == CMD_DELETE;
+    MemoryContextSwitchTo(previous);
+    send(apply);
+}
+
+// The nodes of placements that are out of sync, as the text of an array; null when there are none.
+char *stale_nodes(const Shard *shard, int *count) {
+    StringInfoData array;
+    initStringInfo(&array);
+    *count = 0;
+    for (int i = 0; i < shard->placement_count; i++)
+        if (!shard->placements[i].active)
+            appendStringInfo(&array, "%s%d", (*count)++ > 0 ? "," : "{",
+                             shard->placements[i].node_id);
+    appendStringInfoChar(&array, '}');
+    return *count > 0 ? array.data : nullptr;
+}
+
+void journal_chunk(Followers *followers, const ModifyPlan *plan, const Shard *shard,
+                   const Chunk *chunk, const char *nodes, int node_count) {
+    Apply *apply = start_apply(followers, write_node(shard),
+                               static_cast<int64>(chunk->row_count) * node_count);
+    MemoryContext previous = MemoryContextSwitchTo(apply->context);
+    const char *tail = chunk->row_count == 1 ? plan->journal_one : plan->journal_many;
+    apply->statement.sql = psprintf("INSERT INTO %s.%s%s", shard->schema, kJournal, tail);
+    apply->statement.params = chunk_params(
+        followers, plan, chunk, list_length(followed_key(followers->relation).attributes), nodes);
+    apply->statement.effect = Effect::kWrite;
+    apply->statement.keep_prepared = true;
+    apply->statement.shard_id = shard->shard_id;
     MemoryContextSwitchTo(previous);
     send(apply);
 }
@@ -252,6 +293,31 @@ void send_images(Followers *followers, const ModifyPlan *plan, const Shard *shar
                 apply_chunk(followers, plan, shard, shard->placements[i].node_id, &chunk);
         chunk.first_row += chunk.row_count;
     }
+}
+
+void journal_images(Followers *followers, const ModifyPlan *plan, const Shard *shard,
+                    const PGresult *result) {
+    int node_count;
+    const char *nodes = stale_nodes(shard, &node_count);
+    Chunk chunk = {result, 0, 0, list_length(plan->returned)};
+    while (nodes != nullptr && chunk.first_row < PQntuples(result)) {
+        CHECK_FOR_INTERRUPTS();
+        chunk.row_count = chunk_rows(result, chunk.first_row, chunk.first_column);
+        journal_chunk(followers, plan, shard, &chunk, nodes, node_count);
+        chunk.first_row += chunk.row_count;
+    }
+}
+
+void journal_unknown(const Shard *shard) {
+    int node_count;
+    const char *nodes = stale_nodes(shard, &node_count);
+    if (nodes == nullptr)
+        return;
+    char *sql =
+        psprintf("INSERT INTO %s.%s (node_id, relation, key) "
+                 "SELECT n.id, '', '{}' FROM pg_catalog.unnest('%s'::pg_catalog.int4[]) n(id)",
+                 shard->schema, kJournal, nodes);
+    remote_execute_on_nodes(list_make1_int(write_node(shard)), sql, Effect::kWrite);
 }
 
 void finish_followers(Followers *followers) {

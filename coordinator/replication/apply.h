@@ -26,6 +26,14 @@ void repeat_on_followers(Followers *followers, const Shard *shard, const RemoteS
 void send_images(Followers *followers, const ModifyPlan *plan, const Shard *shard,
                  const PGresult *result);
 
+// Has the leader note the keys of these rows for placements that are out of sync, in the same
+// transaction.
+void journal_images(Followers *followers, const ModifyPlan *plan, const Shard *shard,
+                    const PGresult *result);
+
+// The same for what is not known row by row: such placements will be copied anew.
+void journal_unknown(const Shard *shard);
+
 // Waits for all of them. XX001 where a follower does not have the rows that the leader changed. To
 // be called before the local statement ends or hands out a row.
 void finish_followers(Followers *followers);

@@ -1,6 +1,7 @@
 #include "coordinator/replication/in_sync.h"
 
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/replication/membership.h"
 
 extern "C" {
 #include "storage/lmgr.h"
@@ -35,7 +36,14 @@ void create_table_of_written() {
     pg_unreachable();
 }
 
-// As committed now; -1 when there is no such shard (the transaction itself may have dropped it).
+int compare_written(const void *a, const void *b) {
+    int64 left = static_cast<const Written *>(a)->shard_id;
+    int64 right = static_cast<const Written *>(b)->shard_id;
+    return left < right ? -1 : left > right;
+}
+
+} // namespace
+
 int64 epoch_in_catalog(int64 shard_id) {
     CatalogScan scan = begin_catalog_scan_int64(Catalog::kShard, AccessShareLock, "shard_pkey",
                                                 kShardId, shard_id);
@@ -46,17 +54,10 @@ int64 epoch_in_catalog(int64 shard_id) {
     return epoch;
 }
 
-int compare_written(const void *a, const void *b) {
-    int64 left = static_cast<const Written *>(a)->shard_id;
-    int64 right = static_cast<const Written *>(b)->shard_id;
-    return left < right ? -1 : left > right;
-}
-
-} // namespace
-
 void note_written(const DistributedTable *table, const Shard *shard) {
     if (!is_replicated(table))
         return;
+    require_insync_replicas(shard);
     if (written == nullptr)
         create_table_of_written();
     bool found;

@@ -21,6 +21,9 @@ void check_written(const DistributedTable *table, const Shard *shard);
 // epochs are still those noted.
 void confirm_epochs();
 
+// The shard's epoch as committed now; -1 when there is no such shard.
+int64 epoch_in_catalog(int64 shard_id);
+
 // At the end of the transaction.
 void forget_written();
 

@@ -3,6 +3,7 @@
 #include "coordinator/transaction/recovery_worker.h"
 
 #include "coordinator/monitor/servers.h"
+#include "coordinator/replication/catch_up.h"
 #include "coordinator/transaction/commit_record.h"
 #include "coordinator/transaction/doubt.h"
 #include "coordinator/transaction/recovery.h"
@@ -172,6 +173,9 @@ void recover_database(Oid database) {
     pgstat_report_activity(STATE_RUNNING, "panvel recovery");
     if (has_commit_record_table() && try_lock_commit_records())
         recover_transactions();
+    // As long as a placement is out of sync, somebody has to come back to it.
+    if (has_commit_record_table() && look_after_placements())
+        want_recovery(false);
     PopActiveSnapshot();
     CommitTransactionCommand();
     note_worker_done();

@@ -307,11 +307,11 @@ void pre_commit() {
         if (wrote(connection))
             writers = lappend(writers, connection);
     });
+    confirm_epochs(); // of row locks, too
     if (writers == NIL) {
         end_readers(true);
         return;
     }
-    confirm_epochs();
     // A serializable transaction may still fail locally after this point.
     bool alone = list_length(writers) == 1 && !IsolationIsSerializable() &&
                  !TransactionIdIsValid(GetTopTransactionIdIfAny());

@@ -53,7 +53,8 @@ CREATE TABLE panvel.placement (
     shard_id bigint NOT NULL,
     node_id int NOT NULL,
     leader boolean NOT NULL,
-    active boolean NOT NULL, -- in the in-sync set
+    active boolean NOT NULL,  -- in the in-sync set
+    copying boolean NOT NULL, -- and if not: it is to be copied anew, the leader's journal has not all
     PRIMARY KEY (shard_id, node_id)
 );
 CREATE INDEX placement_node_id_idx ON panvel.placement (node_id);

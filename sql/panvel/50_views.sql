@@ -22,7 +22,7 @@ SELECT s.shard_id, t.relation,
        CASE WHEN t.distribution_column <> 0 THEN s.hash_min END AS hash_min,
        CASE WHEN t.distribution_column <> 0 THEN s.hash_max END AS hash_max, n.name AS node,
        CASE WHEN p.leader THEN 'leader' ELSE 'follower' END AS role,
-       CASE WHEN p.active THEN 'active' ELSE 'stale' END AS state, z.rows, z.bytes
+       CASE WHEN p.active THEN 'active' WHEN p.copying THEN 'copying' ELSE 'stale' END AS state, z.rows, z.bytes
 FROM panvel.distributed_table t
 JOIN pg_catalog.pg_class c ON c.oid = t.relation
 JOIN panvel.shard s USING (colocation_id)
