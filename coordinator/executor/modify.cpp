@@ -204,7 +204,9 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request) {
         send_images(&state->followers, state->plan, request->shard, result);
     journal_images(&state->followers, state->plan, request->shard, result);
     // Foreign keys may have changed rows of other tables, of which nothing has come back.
-    if (state->plan->operation != CMD_INSERT && rows > 0 && is_referenced(state))
+    bool updates =
+        state->plan->operation != CMD_INSERT || state->plan->on_conflict == ONCONFLICT_UPDATE;
+    if (updates && rows > 0 && is_referenced(state))
         journal_unknown(request->shard);
     return result;
 }
