@@ -1,5 +1,6 @@
 // Module entry of panvel.so: settings, hooks, shared memory.
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/distribution_label.h"
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
@@ -25,6 +26,7 @@ SQL_MODULE() {
     panvel::init_membership();
     panvel::init_planner();
     panvel::init_shell();
+    panvel::init_distribution_labels();
     panvel::init_ddl();
     panvel::init_modify_planner();
 }

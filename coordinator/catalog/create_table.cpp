@@ -2,8 +2,11 @@
 //
 // Everything happens in the caller's transaction: an error at any point, on any node, leaves the
 // table as it was and no shard anywhere.
+#include "coordinator/catalog/create_table.h"
+
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/distributable.h"
+#include "coordinator/catalog/distribution_label.h"
 #include "coordinator/catalog/make_shards.h"
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/settings.h"
@@ -22,14 +25,6 @@ extern "C" {
 
 namespace panvel {
 namespace {
-
-struct Request {
-    Oid relid;
-    const char *column;
-    int shard_count;        // 0: not given
-    int replication_factor; // 0: not given
-    Oid colocate_with;      // invalid: not given
-};
 
 // ---------------------------------------------------------------- the colocation group
 
@@ -76,7 +71,7 @@ void check_replication_factor(int factor, int node_count) {
 }
 
 // A group of its own for the table. Returns its id.
-int32 create_colocation(const Request *request, Oid type, Oid collation) {
+int32 create_colocation(const DistributionRequest *request, Oid type, Oid collation) {
     int shard_count = request->shard_count > 0 ? request->shard_count : default_shard_count;
     int factor =
         request->replication_factor > 0 ? request->replication_factor : default_replication_factor;
@@ -112,7 +107,8 @@ int32 create_colocation(const Request *request, Oid type, Oid collation) {
 }
 
 // The group of another table, once it is clear that this one fits into it.
-int32 join_colocation(const Request *request, Relation relation, Oid type, Oid collation) {
+int32 join_colocation(const DistributionRequest *request, Relation relation, Oid type,
+                      Oid collation) {
     if (request->colocate_with == request->relid)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("a table cannot be colocated with itself")));
@@ -155,7 +151,9 @@ int32 join_colocation(const Request *request, Relation relation, Oid type, Oid c
     return other->colocation_id;
 }
 
-void create_distributed_table(const Request *request) {
+} // namespace
+
+void create_distributed_table(const DistributionRequest *request) {
     require_preload();
     PreventCommandIfReadOnly("panvel.create_distributed_table()");
     check_shard_settings(request->shard_count, request->replication_factor);
@@ -173,9 +171,9 @@ void create_distributed_table(const Request *request) {
     if (is_replicated(get_distributed_table(request->relid)))
         require_primary_key(relation);
     move_to_shards(relation, new_group);
+    label_distributed_table(get_distributed_table(request->relid), request->group);
 }
 
-} // namespace
 } // namespace panvel
 
 SQL_FUNCTION(panvel_create_distributed_table) {
@@ -193,7 +191,7 @@ SQL_FUNCTION(panvel_create_distributed_table) {
                             errmsg("%s must be at least 1, not %d", name, value)));
         return value;
     };
-    panvel::Request request = {};
+    panvel::DistributionRequest request = {};
     request.relid = PG_GETARG_OID(0);
     request.column = NameStr(*PG_GETARG_NAME(1));
     request.shard_count = positive(2, "shard_count");

@@ -6,7 +6,9 @@
 #include "coordinator/catalog/reference_table.h"
 
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/create_table.h"
 #include "coordinator/catalog/distributable.h"
+#include "coordinator/catalog/distribution_label.h"
 #include "coordinator/catalog/make_shards.h"
 #include "coordinator/monitor/servers.h"
 #include "coordinator/remote/remote.h"
@@ -54,15 +56,6 @@ int32 create_group() {
     return colocation_id;
 }
 
-void create_reference_table(Oid relid) {
-    require_preload();
-    PreventCommandIfReadOnly("panvel.create_reference_table()");
-    Relation relation = open_distributable(relid);
-    check_unique_constraints(relation, InvalidAttrNumber);
-    insert_distributed_table(relation, InvalidAttrNumber, create_group());
-    move_to_shards(relation, true);
-}
-
 // Nobody writes to the table, drops it or changes its indexes until the end of the transaction.
 const DistributedTable *lock_against_changes(Oid relid) {
     LockRelationOid(relid, ShareUpdateExclusiveLock);
@@ -93,6 +86,16 @@ void delete_placement(const DistributedTable *table, int32 node_id) {
 }
 
 } // namespace
+
+void create_reference_table(Oid relid) {
+    require_preload();
+    PreventCommandIfReadOnly("panvel.create_reference_table()");
+    Relation relation = open_distributable(relid);
+    check_unique_constraints(relation, InvalidAttrNumber);
+    insert_distributed_table(relation, InvalidAttrNumber, create_group());
+    move_to_shards(relation, true);
+    label_distributed_table(get_distributed_table(relid), nullptr);
+}
 
 void copy_reference_tables(int32 node_id) {
     List *relids = all_reference_tables();

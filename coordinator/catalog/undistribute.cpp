@@ -4,6 +4,7 @@
 // Everything happens in the caller's transaction: an error at any point, on any node, leaves the
 // table distributed and its shards as they were.
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/distribution_label.h"
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
@@ -200,6 +201,7 @@ void undistribute_table(Oid relid) {
     Relation relation = table_open(relid, NoLock);
     take_rows(table, relation);
     table_close(relation, NoLock);
+    unlabel_distributed_table(table);
     forget_table(table);
     ReindexParams params = {};
     reindex_relation(relid, REINDEX_REL_CHECK_CONSTRAINTS, &params);

@@ -2,6 +2,7 @@
 // table, and passed on. What changes a distributed table in a way nobody thought of meets the
 // object access hook, which refuses it.
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/catalog/distribution_label.h"
 #include "coordinator/catalog/sample.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/alter.h"
@@ -14,6 +15,7 @@ extern "C" {
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/heap.h"
 #include "catalog/namespace.h"
@@ -245,6 +247,20 @@ void process_alter_table(const Utility *utility) {
     PG_END_TRY();
 }
 
+// A dump creates a distributed table by SET default_table_access_method = panvel: it is an ordinary
+// one until its label follows.
+void process_create_table(const Utility *utility) {
+    auto *create = reinterpret_cast<CreateStmt *>(utility->statement());
+    if (create->accessMethod != nullptr || create->partspec != nullptr ||
+        strcmp(default_table_access_method, "panvel") != 0) {
+        pass_on(utility);
+        return;
+    }
+    auto *ordinary = static_cast<CreateStmt *>(copyObjectImpl(create));
+    ordinary->accessMethod = pstrdup("heap");
+    pass_on_instead(utility, reinterpret_cast<Node *>(ordinary));
+}
+
 // The table of a statistics object. Rights on that are PostgreSQL's to check: the object's owner
 // may be another than the table's.
 void watch_statistics(List *name) {
@@ -296,6 +312,16 @@ void process_one(const Utility *utility) {
     case T_AlterTableStmt:
         process_alter_table(utility);
         return;
+    case T_CreateStmt:
+        process_create_table(utility);
+        return;
+    case T_SecLabelStmt: {
+        auto *label = reinterpret_cast<SecLabelStmt *>(statement);
+        if (!is_distribution_label(label))
+            break;
+        distribute_as_labelled(label);
+        return;
+    }
     case T_ConstraintsSetStmt:
         pass_on(utility);
         set_constraints_on_nodes(reinterpret_cast<ConstraintsSetStmt *>(statement));

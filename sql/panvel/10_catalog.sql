@@ -1,3 +1,6 @@
+-- A member of the extension, so that a dump does not create it beside CREATE EXTENSION.
+CREATE SCHEMA panvel;
+
 -- The module's hooks and background work exist only when it is preloaded: say so before anything
 -- is created, rather than when the first distributed table does not answer.
 CREATE FUNCTION panvel.require_preload() RETURNS void
