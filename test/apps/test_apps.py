@@ -115,7 +115,7 @@ def test_rag(db, cluster, tmp_path):
         loaded = ask("load", ".")
         assert ask("load", ".") == loaded  # again: replaced
         answers = [ask("ask", question, "--top", "2", *more) for question, *more in [
-            ("When should I water my tomatoes?",), ("When should I water my tomatoes?", "--file", "kitchen%"),
+            ("When do leaves get blight?",), ("When should I water my tomatoes?", "--file", "kitchen%"),
             ("How long do clamps stay on the glue?",)]]
         return [loaded, *answers, ask("forget", "garden.md"), ask("ask", "When should I prune roses?", "--top", "1")]
 
