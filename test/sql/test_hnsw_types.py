@@ -21,11 +21,12 @@ def dense(generator):
 
 
 def sparse(generator):
-    """Some twenty elements of a topic and others; one in ten has so many that they do not fit the index's element."""
+    """Twenty elements of a topic, which shares some with the next, and others; one vector in ten has so many that they do
+    not fit the index's element. Topics without a way from one to the next would be islands, some of which a graph loses."""
     topic = generator.randrange(30)
     count = 400 if generator.randrange(10) == 0 else 20
     values = {generator.randrange(1, 4000): generator.uniform(0.01, 0.1) for _ in range(count)}
-    values |= {topic * 100 + generator.randrange(40): generator.uniform(0.5, 2) for _ in range(20)}
+    values |= {topic * 20 + generator.randrange(60): generator.uniform(0.5, 2) for _ in range(20)}
     return "{" + ",".join(f"{i + 1}:{round(x, 3)}" for i, x in values.items()) + "}/4000"
 
 
@@ -105,7 +106,7 @@ def test_recall_of_builds_inserts_vacuum_and_iterative_scans(db, kind, metric):
     # Few rows pass the filter: without going on, a scan finds some of them only.
     few = ("hnsw.ef_search = 10", "hnsw.iterative_scan = off")
     assert index.recall("id % 20 = 0", few) < 0.9
-    for mode, least in ("strict_order", 0.75), ("relaxed_order", 0.9): # strict order leaves out what comes late
+    for mode, least in ("strict_order", 0.7), ("relaxed_order", 0.9): # strict order leaves out what comes late
         settings = ("hnsw.ef_search = 10", f"hnsw.iterative_scan = {mode}")
         assert index.recall("id % 20 = 0", settings) >= least, mode
 
