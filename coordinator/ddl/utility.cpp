@@ -27,6 +27,7 @@ extern "C" {
 #include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_trigger.h"
 #include "commands/defrem.h"
+#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -163,8 +164,17 @@ void analyze_shells(const Utility *utility, List *relations, List *samples) {
     PG_END_TRY();
 }
 
-// The distributed ones go to the shards, the others on as before. A VACUUM of the whole database
-// passes shells by.
+// Of all distributed tables, for a VACUUM or ANALYZE that names none.
+List *all_to_vacuum() {
+    List *relations = NIL;
+    ListCell *cell;
+    foreach (cell, all_distributed_tables())
+        relations = lappend(relations, makeVacuumRelation(nullptr, lfirst_oid(cell), NIL));
+    return relations;
+}
+
+// The distributed ones go to the shards, the others on as before: PostgreSQL, which is to do the
+// whole database, passes shells by.
 void process_vacuum(const Utility *utility) {
     auto *vacuum = reinterpret_cast<VacuumStmt *>(utility->statement());
     List *local = nullptr;
@@ -180,13 +190,19 @@ void process_vacuum(const Utility *utility) {
         relation->oid = table->relid;
         distributed = lappend(distributed, relation);
     }
+    if (vacuum->rels == NIL)
+        distributed = all_to_vacuum();
     if (distributed == nullptr) {
         pass_on(utility);
         return;
     }
     List *samples = vacuum_shards(distributed, vacuum, utility->is_top_level());
+    MemoryContext context = CurrentMemoryContext;
     if (samples != NIL)
         analyze_shells(utility, distributed, samples);
+    MemoryContextSwitchTo(context); // from that of the transaction which analyzing ended with
+    if (vacuum->rels == NIL)
+        pass_on(utility);
     if (local == nullptr)
         return;
     auto *rest = static_cast<VacuumStmt *>(copyObjectImpl(vacuum));

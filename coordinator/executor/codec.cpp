@@ -210,11 +210,13 @@ RowDecoder *make_row_decoder(TupleDesc columns, bool allow_binary) {
     return decoder;
 }
 
-void decode_row(RowDecoder *decoder, PGresult *result, int row, Datum *values, bool *isnull) {
-    if (PQnfields(result) != decoder->column_count + decoder->passed_over)
+void decode_row(RowDecoder *decoder, PGresult *result, int row, Datum *values, bool *isnull,
+                int more) {
+    int columns = decoder->column_count + decoder->passed_over + more;
+    if (PQnfields(result) != columns)
         ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                         errmsg("a node's answer has %d columns instead of %d", PQnfields(result),
-                               decoder->column_count + decoder->passed_over)));
+                               columns)));
 
     in_database_encoding([&] {
         for (int i = 0; i < decoder->column_count; i++) {

@@ -43,7 +43,9 @@ struct RowDecoder {
 RowDecoder *make_row_decoder(TupleDesc columns, bool allow_binary = true);
 
 // Decodes row `row` of `result` into `values` and `isnull` (column_count each), pass-by-reference
-// values in CurrentMemoryContext. An error (08P01) when the number of columns differs.
-void decode_row(RowDecoder *decoder, PGresult *result, int row, Datum *values, bool *isnull);
+// values in CurrentMemoryContext. An error (08P01) when the number of columns differs; `more`
+// columns after them are passed over.
+void decode_row(RowDecoder *decoder, PGresult *result, int row, Datum *values, bool *isnull,
+                int more = 0);
 
 } // namespace panvel

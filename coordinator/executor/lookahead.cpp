@@ -1,7 +1,7 @@
 // Reading ahead for a nested loop whose inner side asks the nodes for a few rows each time.
 //
 // The rows pass through; on their way the parameters that the loop will set for each are set
-// already here, and the inner scan sends its statement for them (start_run_ahead()). When the loop
+// already here, and the inner scan sends its statements for them (send_runs_ahead()). When the loop
 // comes to the row it sets the parameters again, and the scan finds its statement under way or
 // answered. Should the scan be asked for something else then, it sends anew: what is ahead is
 // compared, not trusted.
@@ -21,7 +21,8 @@ extern "C" {
 namespace panvel {
 namespace {
 
-// Rows read ahead at most. It begins with few, so that who stops early has asked for little.
+// Rows read ahead at most. It begins with few, so that who stops early has asked for little. The
+// next are read when half of them are left: those are under way meanwhile.
 constexpr int kMaxAhead = 64;
 
 struct LookaheadState {
@@ -157,11 +158,11 @@ void send_ahead(LookaheadState *state, TupleTableSlot *row) {
         value->execPlan = nullptr;
         value->value = slot_getattr(row, param->paramval->varattno, &value->isnull);
     }
-    if (!start_run_ahead(state->scan))
+    if (!prepare_run_ahead(state->scan))
         state->scan = nullptr;
 }
 
-void read_ahead(LookaheadState *state) {
+void read_rows(LookaheadState *state) {
     while (!state->exhausted && list_length(state->rows) < std::max(1, state->ahead)) {
         TupleTableSlot *row = ExecProcNode(child_of(state));
         if (TupIsNull(row)) {
@@ -175,6 +176,14 @@ void read_ahead(LookaheadState *state) {
         if (state->scan != nullptr)
             send_ahead(state, row);
     }
+}
+
+void read_ahead(LookaheadState *state) {
+    if (list_length(state->rows) > state->ahead / 2)
+        return;
+    read_rows(state);
+    if (state->scan != nullptr)
+        send_runs_ahead(state->scan);
 }
 
 TupleTableSlot *hand_out(LookaheadState *state, MinimalTuple row) {

@@ -1,6 +1,7 @@
 #include "coordinator/executor/node_rows.h"
 
 extern "C" {
+#include "port/pg_bswap.h"
 #include "utils/memutils.h"
 }
 
@@ -35,6 +36,59 @@ RemoteRequest *under_way(const NodeRows *rows) {
                ? static_cast<RemoteRequest *>(list_nth(rows->batches, rows->arrived))
                : nullptr;
 }
+
+// ------------------------------------------------------------------ shared answers
+
+int64 query_number(const PGresult *result, int row) {
+    int column = PQnfields(result) - 1;
+    const char *value = PQgetvalue(result, row, column);
+    if (PQfformat(result, column) == 0)
+        return strtoll(value, nullptr, 10);
+    uint64 number = 0;
+    if (PQgetlength(result, row, column) == sizeof(number))
+        memcpy(&number, value, sizeof(number));
+    return static_cast<int64>(pg_ntoh64(number));
+}
+
+void find_ends(SharedAnswer *answer, const PGresult *result) {
+    auto *ends = static_cast<int *>(
+        MemoryContextAlloc(answer->context, sizeof(int) * static_cast<size_t>(answer->count)));
+    int count = PQntuples(result);
+    int row = 0;
+    for (int i = 0; i < answer->count; i++) {
+        while (row < count && query_number(result, row) == i + 1)
+            row++;
+        ends[i] = row;
+    }
+    if (row < count)
+        ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
+                        errmsg("a node's answer to several queries is not in their order")));
+    answer->ends = ends;
+}
+
+// False when the statement failed: nobody knows by which query.
+bool take_shared_rows(NodeRows *rows) {
+    SharedAnswer *answer = rows->shared;
+    remote_wait_any(&answer->request, 1);
+    if (remote_error(answer->request) != nullptr)
+        return false;
+    PGresult *result = remote_wait(answer->request);
+    if (answer->ends == nullptr)
+        find_ends(answer, result);
+    int number = rows->shared_number;
+    rows->row = number > 0 ? answer->ends[number - 1] : 0;
+    rows->row_end = answer->ends[number];
+    rows->rows_received += rows->row_end - rows->row;
+    rows->microseconds += remote_elapsed(answer->request) / answer->count;
+    rows->shared_taken = true;
+    return true;
+}
+
+bool is_shared_under_way(const NodeRows *rows) {
+    return rows->shared != nullptr && !rows->shared_taken;
+}
+
+// ------------------------------------------------------------------ answers of its own
 
 bool is_held_back(const NodeRows *rows) {
     return rows->replaceable && !rows->started;
@@ -93,6 +147,20 @@ void drop_first_batch(NodeRows *rows) {
     ask_for_more(rows);
 }
 
+void decode(NodeRows *rows, PGresult *result, Datum *values, bool *isnull) {
+    MemoryContextReset(rows->row_context);
+    MemoryContext old = MemoryContextSwitchTo(rows->row_context);
+    decode_row(rows->decoder, result, rows->row++, values, isnull, rows->shared != nullptr ? 1 : 0);
+    MemoryContextSwitchTo(old);
+}
+
+bool next_shared_row(NodeRows *rows, Datum *values, bool *isnull) {
+    if (rows->row == rows->row_end)
+        return false;
+    decode(rows, remote_wait(rows->shared->request), values, isnull);
+    return true;
+}
+
 } // namespace
 
 void start_node_rows(NodeRows *rows) {
@@ -116,6 +184,8 @@ void start_node_rows(NodeRows *rows) {
 }
 
 RemoteRequest *awaited_request(NodeRows *rows) {
+    if (rows->shared != nullptr)
+        return rows->shared_taken ? nullptr : rows->shared->request;
     return rows->lost || (!is_held_back(rows) && has_row(rows)) ? nullptr : under_way(rows);
 }
 
@@ -133,6 +203,12 @@ bool node_row_ready(NodeRows *rows) {
 }
 
 bool next_node_row(NodeRows *rows, Datum *values, bool *isnull) {
+    if (is_shared_under_way(rows) && !take_shared_rows(rows)) {
+        rows->shared = nullptr;
+        start_node_rows(rows);
+    }
+    if (rows->shared != nullptr)
+        return next_shared_row(rows, values, isnull);
     while (is_held_back(rows) || !has_row(rows)) {
         if (rows->arrived > 0 && !is_held_back(rows))
             drop_first_batch(rows);
@@ -143,10 +219,7 @@ bool next_node_row(NodeRows *rows, Datum *values, bool *isnull) {
         if (rows->lost)
             return false;
     }
-    MemoryContextReset(rows->row_context);
-    MemoryContext old = MemoryContextSwitchTo(rows->row_context);
-    decode_row(rows->decoder, first_batch(rows), rows->row++, values, isnull);
-    MemoryContextSwitchTo(old);
+    decode(rows, first_batch(rows), values, isnull);
     return true;
 }
 

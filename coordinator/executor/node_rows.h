@@ -13,6 +13,15 @@
 
 namespace panvel {
 
+// The answer to one statement that stands for several queries: the rows of one after those of the
+// other, and behind their columns the query's number, from 1.
+struct SharedAnswer {
+    RemoteRequest *request;
+    int count;
+    int *ends; // by query, the row after its last; null until the answer is there
+    MemoryContext context;
+};
+
 struct NodeRows {
     int32 node_id;
     int64 shard_id; // 0: several
@@ -24,6 +33,11 @@ struct NodeRows {
     int batch_rows;   // rows per FETCH
     bool replaceable; // another placement could answer
 
+    SharedAnswer *shared; // where the rows are; null: this query is sent by itself
+    int shared_number;    // which of its queries this is, from 0
+    bool shared_taken;    // the answer is there: rows from `row` to `row_end` of it
+    int row_end;
+
     char *cursor;            // null before the cursor is declared
     RemoteRequest *declared; // the cursor's declaration, until it is known to have succeeded
     List *batches; // RemoteRequest *: the one being read, others that are here, one under way
@@ -32,7 +46,7 @@ struct NodeRows {
     size_t held_bytes;
     bool started; // rows may be handed out
     bool lost;    // the node failed before that
-    int row;      // next row to hand out of the first batch
+    int row;      // next row to hand out of the first batch or the shared answer
 
     // What EXPLAIN ANALYZE shows.
     int64 rows_received;

@@ -15,19 +15,21 @@ namespace {
 
 constexpr int kFirstCapacity = 16;
 
-// The binary form of a one-dimensional array with the values of column `column`, as array_recv
-// reads it. The element type is only compared where both servers have it built in.
-void append_array(StringInfo out, const RowBatch *batch, int column, Oid element_type) {
+} // namespace
+
+// The element type is only compared where both servers have it built in.
+void append_value_array(StringInfo out, RemoteParams *const *rows, int count, int column,
+                        Oid element_type) {
     bool has_null = false;
-    for (int i = 0; i < batch->row_count; i++)
-        has_null |= batch->rows[i]->values[column] == nullptr;
+    for (int i = 0; i < count; i++)
+        has_null |= rows[i]->values[column] == nullptr;
     pq_sendint32(out, 1); // dimensions
     pq_sendint32(out, has_null ? 1 : 0);
     pq_sendint32(out, element_type);
-    pq_sendint32(out, batch->row_count);
+    pq_sendint32(out, count);
     pq_sendint32(out, 1); // lower bound
-    for (int i = 0; i < batch->row_count; i++) {
-        const RemoteParams *row = batch->rows[i];
+    for (int i = 0; i < count; i++) {
+        const RemoteParams *row = rows[i];
         if (row->values[column] == nullptr) {
             pq_sendint32(out, -1);
             continue;
@@ -36,8 +38,6 @@ void append_array(StringInfo out, const RowBatch *batch, int column, Oid element
         pq_sendbytes(out, row->values[column], row->lengths[column]);
     }
 }
-
-} // namespace
 
 SentColumns *make_sent_columns(TupleDesc relation, List *attributes) {
     SentColumns *columns = palloc_object(SentColumns);
@@ -107,7 +107,7 @@ RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const Re
         Oid array_type = get_array_type(columns->element_types[i]);
         StringInfoData array;
         initStringInfo(&array);
-        append_array(&array, batch, i, columns->element_types[i]);
+        append_value_array(&array, batch->rows, batch->row_count, i, columns->element_types[i]);
         types[i] = array_type < FirstGenbkiObjectId ? array_type : InvalidOid;
         values[i] = array.data;
         lengths[i] = array.len;

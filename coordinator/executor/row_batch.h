@@ -31,6 +31,11 @@ void add_row(RowBatch *batch, SentColumns *columns, TupleTableSlot *slot);
 // array of values per column; then `more` (may be null). Lives as long as the batch's rows.
 RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const RemoteParams *more);
 
+// Appends the binary form of a one-dimensional array of the values of column `column`, as
+// array_recv() reads it. The values of the `count` rows are binary.
+void append_value_array(StringInfo out, RemoteParams *const *rows, int count, int column,
+                        Oid element_type);
+
 // Drops the rows and everything encoded.
 void clear_row_batch(RowBatch *batch);
 

@@ -65,8 +65,9 @@ void report_planned(DistributedScanState *state, ExprContext *context) {
                 (IsA(expr, Param) && castNode(Param, expr)->paramkind == PARAM_EXTERN));
     };
     const ScanPlan *plan = state->plan;
-    bool known = plan->prune_key && is_known(reinterpret_cast<Node *>(plan->prune_key->value));
-    Bitmapset *shards = evaluate_prune(known ? state->prune : nullptr, state->table, context);
+    bool known = plan->whole_query || (plan->prune_key != nullptr &&
+                                       is_known(reinterpret_cast<Node *>(plan->prune_key->value)));
+    Bitmapset *shards = shards_to_read(state, known ? state->prune : nullptr, context);
     bool limit_known = is_known(plan->limit_count) &&
                        (plan->limit_offset == nullptr || is_known(plan->limit_offset));
     int64 limit = limit_known ? evaluate_limit(state, context) : -1;
@@ -74,7 +75,7 @@ void report_planned(DistributedScanState *state, ExprContext *context) {
     foreach (cell, group_by_node(state, shards)) {
         auto *group = static_cast<NodeShards *>(lfirst(cell));
         char *sql = scan_statement(state, group->shards, limit);
-        if (plan->limit_count != nullptr && !limit_known)
+        if (plan->limit_count != nullptr && !limit_known && !plan->whole_query)
             sql = psprintf("%s LIMIT ...", sql);
         report_statement(state, group->node_id, group->shards, sql);
     }
@@ -105,7 +106,9 @@ void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es) {
         collect_reports(state, state->run);
     if (state->reports == NIL)
         report_planned(state, node->ss.ps.ps_ExprContext);
-    if (state->plan->join != NIL)
+    if (state->plan->whole_query)
+        ExplainPropertyText("Query", "whole", es);
+    else if (state->plan->join != NIL)
         ExplainPropertyText("Join", state->plan->description, es);
     explain_merge_key(state, ancestors, es);
     int count = list_length(state->reports);

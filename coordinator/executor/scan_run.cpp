@@ -70,6 +70,10 @@ char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit
     const ScanPlan *plan = state->plan;
     StringInfoData sql;
     initStringInfo(&sql);
+    if (plan->whole_query) {
+        append_join(&sql, state, &state->table->shards[bms_singleton_member(shards)]);
+        return sql.data;
+    }
     append(&sql, {"SELECT ", plan->select_list, " FROM "});
     append_source(&sql, state, shards);
     if (plan->where[0] != '\0')
@@ -83,6 +87,15 @@ char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit
     if (plan->lock[0] != '\0')
         append(&sql, {" ", plan->lock});
     return sql.data;
+}
+
+Bitmapset *shards_to_read(DistributedScanState *state, PruneEvaluator *prune,
+                          ExprContext *context) {
+    Bitmapset *shards = evaluate_prune(prune, state->table, context);
+    // No shard has rows with a NULL key; a whole query may have an answer without any.
+    if (state->plan->whole_query && bms_is_empty(shards))
+        return bms_make_singleton(0);
+    return shards;
 }
 
 // LIMIT + OFFSET, or -1 for no limit. What is wrong with them the Limit node above reports.
@@ -165,30 +178,6 @@ bool is_replaceable(const DistributedScanState *state, Bitmapset *shards) {
     return true;
 }
 
-void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
-                 const NodeShards *group, int64 limit) {
-    NodeRows *rows = &stream->rows;
-    rows->node_id = group->node_id;
-    rows->sql = scan_statement(state, group->shards, limit);
-    int only;
-    if (bms_get_singleton_member(group->shards, &only))
-        rows->shard_id = state->table->shards[only].shard_id;
-    rows->params = run->params;
-    rows->decoder = state->decoder;
-    rows->locks = locks_rows(state);
-    rows->replaceable = is_replaceable(state, group->shards);
-    stream->shards = group->shards;
-    stream->done = false;
-    rows->bounded = is_bounded(state, limit);
-    rows->batch_rows = batch_rows(state);
-    rows->context = run->context;
-    rows->row_context = AllocSetContextCreate(run->context, "panvel row", ALLOCSET_SMALL_SIZES);
-    int columns = std::max(1, state->remote_columns);
-    stream->values = static_cast<Datum *>(palloc0(sizeof(Datum) * columns));
-    stream->isnull = static_cast<bool *>(palloc0(sizeof(bool) * columns));
-    report_statement(state, group->node_id, group->shards, rows->sql);
-}
-
 // A LIMIT without an order is taken from one shard after the other, so that no shard locks rows
 // that are not returned.
 bool locks_in_turn(const DistributedScanState *state, int64 limit) {
@@ -206,7 +195,7 @@ ScanRun *evaluate_run(DistributedScanState *state) {
     auto *run = palloc0_object(ScanRun);
     run->context = memory;
     run->last_stream = -1;
-    run->shards = evaluate_prune(state->prune, state->table, context);
+    run->shards = shards_to_read(state, state->prune, context);
     if (!bms_is_empty(run->shards))
         run->params = evaluate_params(state->params, context);
     run->limit = evaluate_limit(state, context);
@@ -214,8 +203,8 @@ ScanRun *evaluate_run(DistributedScanState *state) {
     return run;
 }
 
-// Rows that are locked, or have been changed, by this transaction are so under the epoch of that
-// time.
+} // namespace
+
 void note_epochs(DistributedScanState *state, Bitmapset *shards) {
     int shard = -1;
     while (is_replicated(state->table) && (shard = bms_next_member(shards, shard)) >= 0) {
@@ -227,6 +216,7 @@ void note_epochs(DistributedScanState *state, Bitmapset *shards) {
 }
 
 void send_run(DistributedScanState *state, ScanRun *run) {
+    run->sent = true;
     note_epochs(state, run->shards);
     MemoryContext old = MemoryContextSwitchTo(run->context);
     List *groups = group_by_node(state, run->shards);
@@ -242,6 +232,8 @@ void send_run(DistributedScanState *state, ScanRun *run) {
         start_stream(state, run, static_cast<NodeShards *>(lfirst(cell)), run->limit);
     MemoryContextSwitchTo(old);
 }
+
+namespace {
 
 bool same_params(const RemoteParams *a, const RemoteParams *b) {
     if (a == nullptr || b == nullptr)
@@ -278,11 +270,44 @@ ScanRun *take_ahead(DistributedScanState *state, const ScanRun *wanted) {
 
 } // namespace
 
+namespace {
+
+void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
+                 const NodeShards *group, const char *sql) {
+    NodeRows *rows = &stream->rows;
+    rows->node_id = group->node_id;
+    rows->sql = sql;
+    int only;
+    if (bms_get_singleton_member(group->shards, &only))
+        rows->shard_id = state->table->shards[only].shard_id;
+    rows->params = run->params;
+    rows->decoder = state->decoder;
+    rows->locks = locks_rows(state);
+    rows->replaceable = is_replaceable(state, group->shards);
+    stream->shards = group->shards;
+    stream->done = false;
+    rows->bounded = is_bounded(state, run->limit);
+    rows->batch_rows = batch_rows(state);
+    rows->context = run->context;
+    rows->row_context = AllocSetContextCreate(run->context, "panvel row", ALLOCSET_SMALL_SIZES);
+    int columns = std::max(1, state->remote_columns);
+    stream->values = static_cast<Datum *>(palloc0(sizeof(Datum) * columns));
+    stream->isnull = static_cast<bool *>(palloc0(sizeof(bool) * columns));
+    report_statement(state, group->node_id, group->shards, sql);
+}
+
+} // namespace
+
+NodeStream *add_stream(DistributedScanState *state, ScanRun *run, const NodeShards *group,
+                       const char *sql) {
+    NodeStream *stream = &run->streams[run->stream_count++];
+    init_stream(state, run, stream, group, sql);
+    return stream;
+}
+
 void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *group, int64 limit) {
-    NodeStream *stream = &run->streams[run->stream_count];
-    init_stream(state, run, stream, group, limit);
-    start_node_rows(&stream->rows);
-    run->stream_count++;
+    char *sql = scan_statement(state, group->shards, limit);
+    start_node_rows(&add_stream(state, run, group, sql)->rows);
 }
 
 void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream) {
@@ -302,7 +327,7 @@ void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *strea
     stop_node_rows(&stream->rows);
     memset(stream, 0, sizeof(*stream));
     auto *first = static_cast<NodeShards *>(linitial(groups));
-    init_stream(state, run, stream, first, run->limit);
+    init_stream(state, run, stream, first, scan_statement(state, first->shards, run->limit));
     start_node_rows(&stream->rows);
     for_each_from(cell, groups, 1)
         start_stream(state, run, static_cast<NodeShards *>(lfirst(cell)), run->limit);
@@ -315,6 +340,8 @@ ScanRun *start_run(DistributedScanState *state) {
         ScanRun *sent = take_ahead(state, run);
         if (sent != nullptr) {
             MemoryContextDelete(run->context);
+            if (!sent->sent)
+                send_run(state, sent);
             return sent;
         }
     }
@@ -322,17 +349,38 @@ ScanRun *start_run(DistributedScanState *state) {
     return run;
 }
 
-bool start_run_ahead(DistributedScanState *state) {
+bool prepare_run_ahead(DistributedScanState *state) {
     ScanRun *run = evaluate_run(state);
     if (!is_bounded(state, run->limit) || locks_rows(state)) {
         MemoryContextDelete(run->context);
         return false;
     }
-    send_run(state, run);
     MemoryContext old = MemoryContextSwitchTo(state->context);
     state->ahead = lappend(state->ahead, run);
     MemoryContextSwitchTo(old);
     return true;
+}
+
+void send_runs_ahead(DistributedScanState *state) {
+    List *alike = NIL;
+    auto send = [&] {
+        if (list_length(alike) > 1)
+            send_batch(state, alike);
+        else if (alike != NIL)
+            send_run(state, static_cast<ScanRun *>(linitial(alike)));
+        list_free(alike);
+        alike = NIL;
+    };
+    ListCell *cell;
+    foreach (cell, state->ahead) {
+        auto *run = static_cast<ScanRun *>(lfirst(cell));
+        if (run->sent)
+            continue;
+        if (alike != NIL && !can_be_batched(state, static_cast<ScanRun *>(linitial(alike)), run))
+            send();
+        alike = lappend(alike, run);
+    }
+    send();
 }
 
 void drop_runs_ahead(DistributedScanState *state) {
@@ -346,6 +394,7 @@ void end_run(DistributedScanState *state, ScanRun *run) {
     collect_reports(state, run);
     for (int i = 0; i < run->stream_count; i++)
         stop_node_rows(&run->streams[i].rows);
+    leave_batch(run);
     MemoryContextDelete(run->context);
 }
 

@@ -29,6 +29,8 @@ struct NodeShards {
     Bitmapset *shards;
 };
 
+struct ScanBatch;
+
 // One execution with certain parameters.
 struct ScanRun {
     MemoryContext context; // of all of it
@@ -42,6 +44,9 @@ struct ScanRun {
     bool in_turn;  // one stream after the other, each for what is left of the limit
     List *waiting; // NodeShards *: not started yet
     int64 rows_left;
+
+    bool sent;
+    ScanBatch *batch; // that it is part of, or null
 
     binaryheap *merge; // indexes into streams, the stream with the first row on top
     int last_stream;   // whose row was handed out last, to be advanced; -1 none
@@ -85,12 +90,26 @@ inline bool locks_rows(const DistributedScanState *state) {
 // has the same ones: then it is that one.
 ScanRun *start_run(DistributedScanState *state);
 
-// Sends one for a rescan to come, with the parameters as they are now. False when its result may be
-// large: then nothing was sent.
-bool start_run_ahead(DistributedScanState *state);
+// Prepares one for a rescan to come, with the parameters as they are now. False when its result may
+// be large: then there is none.
+bool prepare_run_ahead(DistributedScanState *state);
+// Sends those that were prepared, as few statements.
+void send_runs_ahead(DistributedScanState *state);
 void drop_runs_ahead(DistributedScanState *state);
 
+// Rows that are locked, or have been changed, by this transaction are so under the epoch of that
+// time.
+void note_epochs(DistributedScanState *state, Bitmapset *shards);
+void send_run(DistributedScanState *state, ScanRun *run);
 void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *group, int64 limit);
+// A stream of the run, not started; `sql` outlives it.
+NodeStream *add_stream(DistributedScanState *state, ScanRun *run, const NodeShards *group,
+                       const char *sql);
+
+// Runs that differ in their parameters only, as one statement a node (scan_batch.cpp).
+bool can_be_batched(const DistributedScanState *state, const ScanRun *first, const ScanRun *run);
+void send_batch(DistributedScanState *state, List *runs);
+void leave_batch(ScanRun *run);
 
 // Ends it, read to its end or not, and frees it.
 void end_run(DistributedScanState *state, ScanRun *run);
@@ -101,6 +120,8 @@ void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *strea
 
 // List of NodeShards *. `failed`: nodes (integer List) to be passed over where others can answer.
 List *group_by_node(DistributedScanState *state, Bitmapset *shards, List *failed = NIL);
+// The shards of interest; `prune` may be null: all.
+Bitmapset *shards_to_read(DistributedScanState *state, PruneEvaluator *prune, ExprContext *context);
 // `limit` < 0: none.
 char *scan_statement(DistributedScanState *state, Bitmapset *shards, int64 limit);
 int64 evaluate_limit(DistributedScanState *state, ExprContext *context);

@@ -47,8 +47,10 @@ int param_number(Expr *expr, ShippedParams *params) {
     return number;
 }
 
+} // namespace
+
 // $n with an explicit cast: the worker takes the parameter's type from the cast, by name.
-Node *make_param(Expr *expr, ShippedParams *params) {
+Node *make_shipped_param(Expr *expr, ShippedParams *params) {
     Oid type = exprType(reinterpret_cast<Node *>(expr));
     Param *param = makeNode(Param);
     param->paramkind = PARAM_EXTERN;
@@ -60,6 +62,20 @@ Node *make_param(Expr *expr, ShippedParams *params) {
     return reinterpret_cast<Node *>(makeRelabelType(reinterpret_cast<Expr *>(param), type, -1,
                                                     param->paramcollid, COERCE_EXPLICIT_CAST));
 }
+
+bool is_length_coercion(Node *node) {
+    return IsA(node, FuncExpr) && exprIsLengthCoercion(node, nullptr);
+}
+
+Node *with_first_argument(const FuncExpr *call, Node *argument) {
+    FuncExpr *copy = makeNode(FuncExpr);
+    *copy = *call;
+    copy->args = list_copy(call->args);
+    linitial(copy->args) = argument;
+    return reinterpret_cast<Node *>(copy);
+}
+
+namespace {
 
 // Position of a relation among `relids`, from 1.
 int entry_number(Relids relids, int varno) {
@@ -91,7 +107,7 @@ Node *parameterize_mutator(Node *node, Parameterize *context) {
             if (constant->constisnull || constant->consttype == BOOLOID)
                 return static_cast<Node *>(copyObjectImpl(node));
         }
-        return make_param(reinterpret_cast<Expr *>(node), context->params);
+        return make_shipped_param(reinterpret_cast<Expr *>(node), context->params);
     }
     if (IsA(node, Var)) {
         Var *var = static_cast<Var *>(copyObjectImpl(node));
@@ -107,6 +123,11 @@ Node *parameterize_mutator(Node *node, Parameterize *context) {
         var->varnosyn = 0;
         var->varattnosyn = 0;
         return reinterpret_cast<Node *>(var);
+    }
+    if (is_length_coercion(node)) {
+        auto *cast = castNode(FuncExpr, node);
+        return with_first_argument(
+            cast, parameterize_mutator(static_cast<Node *>(linitial(cast->args)), context));
     }
     Node *result = expression_tree_mutator(node, pg::mutator(parameterize_mutator), context);
     // EXTRACT(day FROM x) and its like print only over the constants they were written with.
@@ -190,7 +211,7 @@ char *deparse_over_join(Relids relids, Expr *expr, ShippedParams *params) {
 }
 
 char *deparse_param(Expr *expr, ShippedParams *params) {
-    return deparse_qualified(make_param(expr, params), NIL);
+    return deparse_qualified(make_shipped_param(expr, params), NIL);
 }
 
 } // namespace panvel

@@ -7,6 +7,7 @@
 #include "coordinator/planner/lookahead.h"
 #include "coordinator/planner/modify_subquery.h"
 #include "coordinator/planner/scan.h"
+#include "coordinator/planner/whole_query.h"
 #include "extension/pg/boundary.h"
 #include "extension/pg/compat.h"
 
@@ -96,16 +97,28 @@ bool mentions_distributed_walker(Node *node, void *context) {
     return expression_tree_walker(node, pg::walker(mentions_distributed_walker), context);
 }
 
+// Refuses what cannot be done; returns the query as one for a single shard where it is that.
+const WholeQuery *prepare_query(Query *query) {
+    if (!mentions_distributed_walker(reinterpret_cast<Node *>(query), nullptr))
+        return nullptr;
+    const WholeQuery *whole = find_whole_query(query);
+    if (whole != nullptr) {
+        strip_row_locks(query);
+        return whole;
+    }
+    QueryWalk walk = {NIL};
+    check_walker(reinterpret_cast<Node *>(query), &walk);
+    rewrite_filter_subqueries(query);
+    return nullptr;
+}
+
 PlannedStmt *plan_query(Query *query, const char *text, int cursor_options, ParamListInfo params) {
-    pg::entry([&] {
-        if (mentions_distributed_walker(reinterpret_cast<Node *>(query), nullptr)) {
-            QueryWalk walk = {NIL};
-            check_walker(reinterpret_cast<Node *>(query), &walk);
-            rewrite_filter_subqueries(query);
-        }
-    });
-    return next_planner ? next_planner(query, text, cursor_options, params)
-                        : standard_planner(query, text, cursor_options, params);
+    const WholeQuery *whole = pg::entry([&] { return prepare_query(query); });
+    PlannedStmt *statement = next_planner ? next_planner(query, text, cursor_options, params)
+                                          : standard_planner(query, text, cursor_options, params);
+    if (whole != nullptr)
+        pg::entry([&] { use_whole_query(statement, whole, cursor_options); });
+    return statement;
 }
 
 void set_rel_pathlist(PlannerInfo *root, RelOptInfo *rel, Index index, RangeTblEntry *entry) {

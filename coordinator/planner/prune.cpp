@@ -66,15 +66,7 @@ class Finder {
         if (references_relation(value, relids_) || contain_volatile_functions(value) ||
             !is_key_equality(table_, op, collation))
             return nullptr;
-        Oid left;
-        Oid right;
-        op_input_types(op, &left, &right);
-        Oid hash = get_opfamily_proc(family_, right, right, HASHEXTENDED_PROC);
-        if (!OidIsValid(hash))
-            return nullptr;
-        auto *key = static_cast<PruneKey *>(palloc(sizeof(PruneKey)));
-        *key = {reinterpret_cast<Expr *>(value), is_array, hash};
-        return key;
+        return make_prune_key(table_, op, value, is_array);
     }
 
     Relids relids_;
@@ -100,6 +92,18 @@ bool is_key_equality(const DistributedTable *table, Oid op, Oid collation) {
     return OidIsValid(family) && get_op_opfamily_strategy(op, family) == HTEqualStrategyNumber &&
            (!OidIsValid(table->distribution_collation) ||
             collation == table->distribution_collation);
+}
+
+PruneKey *make_prune_key(const DistributedTable *table, Oid op, Node *value, bool is_array) {
+    Oid left;
+    Oid right;
+    op_input_types(op, &left, &right);
+    Oid hash = get_opfamily_proc(hash_family(table), right, right, HASHEXTENDED_PROC);
+    if (!OidIsValid(hash))
+        return nullptr;
+    auto *key = palloc_object(PruneKey);
+    *key = {reinterpret_cast<Expr *>(value), is_array, hash};
+    return key;
 }
 
 PruneKey *find_prune_key(PlannerInfo *root, Relids relids, Index varno, List *quals) {

@@ -22,6 +22,7 @@ struct ScanPlan {
     List *join;              // String: the SELECT of a join, without the shard's schema in between;
                              // NIL for a relation
     const char *description; // of a join
+    bool whole_query;        // `join` is the statement itself, of one shard
     const char *select_list; // SQL, may be empty
     const char *columns;     // columns of the shards' tables that the pieces mention
     const char *where;       // SQL, empty for none

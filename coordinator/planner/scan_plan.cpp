@@ -270,7 +270,7 @@ Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 
 // custom_private: (select list, columns, where, order by, push limit, sources, sort columns,
 // operators, collations, nulls first, prune is array, prune hash function, group by, small result,
-// relid, join, description, lock, correlated).
+// relid, join, description, lock, whole query, correlated).
 // custom_exprs: (params, prune value, limit count, limit offset), each a List.
 void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto text = [](const char *value) { return makeString(pstrdup(value)); };
@@ -291,6 +291,7 @@ void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     scan->custom_private = lappend(scan->custom_private, plan->join);
     scan->custom_private = lappend(scan->custom_private, text(plan->description));
     scan->custom_private = lappend(scan->custom_private, text(plan->lock));
+    scan->custom_private = lappend(scan->custom_private, make_integer(plan->whole_query));
     auto optional = [](void *expr) { return expr ? list_make1(expr) : NIL; };
     scan->custom_exprs = list_make4(plan->params, optional(key ? key->value : nullptr),
                                     optional(plan->limit_count), optional(plan->limit_offset));
@@ -330,7 +331,8 @@ ScanPlan *load_scan_plan(const CustomScan *scan) {
     plan->join = list(items, 15);
     plan->description = text(16);
     plan->lock = text(17);
-    plan->correlated = intVal(list_nth(items, 18)) != 0;
+    plan->whole_query = intVal(list_nth(items, 18)) != 0;
+    plan->correlated = intVal(list_nth(items, 19)) != 0;
     plan->limit_count = first(2);
     plan->limit_offset = first(3);
     return plan;

@@ -56,13 +56,32 @@ bool belongs_to_vector(Oid class_id, Oid object_id) {
     return member;
 }
 
-bool function_is_everywhere(Oid function) {
+} // namespace
+
+bool is_function_everywhere(Oid function) {
     return function < FirstGenbkiObjectId || belongs_to_vector(ProcedureRelationId, function);
 }
 
-bool operator_is_everywhere(Oid op) {
+bool is_operator_everywhere(Oid op) {
     return op < FirstGenbkiObjectId || belongs_to_vector(OperatorRelationId, op);
 }
+
+bool is_type_everywhere(Oid type) {
+    return type < FirstGenbkiObjectId || belongs_to_vector(TypeRelationId, type);
+}
+
+bool is_transportable(Oid type) {
+    switch (get_typtype(type)) {
+    case TYPTYPE_PSEUDO:
+        return false;
+    case TYPTYPE_COMPOSITE:
+        return get_rel_relkind(get_typ_typrelid(type)) == RELKIND_COMPOSITE_TYPE;
+    default:
+        return true;
+    }
+}
+
+namespace {
 
 // The collation a worker's parser gives an expression, built up from the leaves: explicit COLLATE
 // is not shipped, so a column's own collation prevails over the database default, and two
@@ -125,18 +144,18 @@ class Checker {
         case T_DistinctExpr:
         case T_NullIfExpr: {
             OpExpr *op = reinterpret_cast<OpExpr *>(node);
-            return operator_is_everywhere(op->opno) &&
+            return is_operator_everywhere(op->opno) &&
                    check_call(reinterpret_cast<Node *>(op->args), op->inputcollid, op->opcollid,
                               own);
         }
         case T_ScalarArrayOpExpr: {
             auto *op = castNode(ScalarArrayOpExpr, node);
-            return operator_is_everywhere(op->opno) &&
+            return is_operator_everywhere(op->opno) &&
                    check_call(reinterpret_cast<Node *>(op->args), op->inputcollid, InvalidOid, own);
         }
         case T_FuncExpr: {
             auto *func = castNode(FuncExpr, node);
-            return !func->funcretset && function_is_everywhere(func->funcid) &&
+            return !func->funcretset && is_function_everywhere(func->funcid) &&
                    check_call(reinterpret_cast<Node *>(func->args), func->inputcollid,
                               func->funccollid, own);
         }
@@ -245,19 +264,6 @@ class Checker {
         return !own->conflict && (!OidIsValid(collation) || collation == own->collation);
     }
 
-    // Types without a form of their own on the wire cannot be parameters, nor can rows of tables,
-    // whose types the nodes have under the shards' names.
-    static bool is_transportable(Oid type) {
-        switch (get_typtype(type)) {
-        case TYPTYPE_PSEUDO:
-            return false;
-        case TYPTYPE_COMPOSITE:
-            return get_rel_relkind(get_typ_typrelid(type)) == RELKIND_COMPOSITE_TYPE;
-        default:
-            return true;
-        }
-    }
-
     Relids relids_;
 };
 
@@ -321,20 +327,24 @@ bool depends_on_time_zone(Oid function) {
     }
 }
 
-bool may_differ_on_nodes(Oid function, void *) {
-    return func_volatile(function) != PROVOLATILE_IMMUTABLE && !depends_on_time_zone(function);
+bool differs_on_nodes(Oid function, void *) {
+    return may_differ_on_nodes(function);
 }
 
 // Finds a function that may differ on the nodes, outside the parts that are evaluated locally.
 bool mutable_walker(Node *node, Bitmapset *relids) {
     if (node == nullptr || is_evaluated_locally(node, relids))
         return false;
-    if (!IsA(node, List) && check_functions_in_node(node, may_differ_on_nodes, nullptr))
+    if (!IsA(node, List) && check_functions_in_node(node, differs_on_nodes, nullptr))
         return true;
     return expression_tree_walker(node, pg::walker(mutable_walker), relids);
 }
 
 } // namespace
+
+bool may_differ_on_nodes(Oid function) {
+    return func_volatile(function) != PROVOLATILE_IMMUTABLE && !depends_on_time_zone(function);
+}
 
 bool references_relation(Node *node, Relids relids) {
     return references_relation_walker(node, relids);

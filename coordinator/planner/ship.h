@@ -66,6 +66,10 @@ struct PruneKey {
 // The value has no columns of `relids`.
 PruneKey *find_prune_key(PlannerInfo *root, Relids relids, Index varno, List *quals);
 
+// The key for `distribution column op value`; null when values of that type cannot be hashed as the
+// column's. REQUIRES: is_key_equality(op).
+PruneKey *make_prune_key(const DistributedTable *table, Oid op, Node *value, bool is_array);
+
 // Whether the operator is the equality that the table's rows are hashed by, under the same
 // collation.
 bool is_key_equality(const DistributedTable *table, Oid op, Oid collation);

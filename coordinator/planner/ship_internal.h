@@ -1,7 +1,7 @@
 // What the shippability check and the deparser share.
 #pragma once
 
-#include "extension/pg/pg.h"
+#include "coordinator/planner/ship.h"
 
 extern "C" {
 #include "nodes/pathnodes.h"
@@ -16,6 +16,26 @@ bool references_relation(Node *node, Relids relids);
 // Whether the coordinator computes this part and sends the value: no columns of the relations, not
 // volatile.
 bool is_evaluated_locally(Node *node, Relids relids);
+
+// Whether every node has the object: it is built in, or of extension `vector`.
+bool is_function_everywhere(Oid function);
+bool is_operator_everywhere(Oid op);
+bool is_type_everywhere(Oid type);
+
+// Whether the function may give another result on a node than here, at the same time.
+bool may_differ_on_nodes(Oid function);
+
+// Whether values of the type can be parameters and results: not of those that have no form of their
+// own on the wire, nor rows of tables, whose types the nodes have under the shards' names.
+bool is_transportable(Oid type);
+
+// $n with an explicit cast to its type, for an expression that the coordinator evaluates.
+Node *make_shipped_param(Expr *expr, ShippedParams *params);
+
+// Whether the expression is a cast to varchar(5) or the like, whose length is an argument that is
+// printed only as a constant: it must not become a parameter.
+bool is_length_coercion(Node *node);
+Node *with_first_argument(const FuncExpr *call, Node *argument);
 
 // "c<varno>_<attribute>": a column among those of a join.
 char *joined_column_name(const Var *var);

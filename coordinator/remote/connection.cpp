@@ -23,6 +23,13 @@ bool may_reconnect = true;
 
 namespace {
 
+// A connection over which something came just now need not be looked at: should the worker have
+// closed it since, what is sent over it is sent again over another (may_start_anew()).
+bool is_trusted(const Connection *connection) {
+    constexpr int64 kTrusted_us = 100 * 1000;
+    return GetCurrentTimestamp() - connection->heard_at < kTrusted_us;
+}
+
 void hold_descriptor(Connection *connection) {
     if (!AcquireExternalFD())
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
@@ -260,7 +267,7 @@ bool was_closed_by_worker(Connection *connection) {
     return PQstatus(connection->watched.pg) != CONNECTION_OK;
 }
 
-Connection *connection_to(int32 node_id, Failure *failure) {
+Connection *connection_to(int32 node_id, bool may_send_again, Failure *failure) {
     Oid user_id = GetUserId();
     refuse_unseen_writes(node_id, user_id);
     Connection *connection = find_connection(node_id, user_id);
@@ -273,7 +280,8 @@ Connection *connection_to(int32 node_id, Failure *failure) {
         connection = make_connection(node_id, user_id);
     if (connection->phase != Phase::kClosed && is_quiet(connection) &&
         (!is_at(connection, node) ||
-         (connection->phase == Phase::kReady && was_closed_by_worker(connection))))
+         (connection->phase == Phase::kReady && !(may_send_again && is_trusted(connection)) &&
+          was_closed_by_worker(connection))))
         close_socket(connection);
     if (connection->phase != Phase::kClosed) {
         if (server_is_silent(connection->server, node_timeout_ms))

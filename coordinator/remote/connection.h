@@ -144,9 +144,10 @@ extern bool may_reconnect; // false while a transaction ends
 
 // connection.cpp
 // The current user's connection to the node, ready to take requests: opened, or opened anew, when
-// needed; its start is not waited for. A node that cannot even be tried leaves it kClosed with
-// `failure` filled.
-Connection *connection_to(int32 node_id, Failure *failure);
+// needed; its start is not waited for. `may_send_again`: what is sent is harmless to send twice, so
+// that a connection used just now need not be looked at before. A node that cannot even be tried
+// leaves it kClosed with `failure` filled.
+Connection *connection_to(int32 node_id, bool may_send_again, Failure *failure);
 bool start_connection(Connection *connection, Failure *failure);
 // A quiet connection has nothing to read, unless the worker has closed it.
 bool was_closed_by_worker(Connection *connection);

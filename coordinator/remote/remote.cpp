@@ -136,7 +136,7 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
         return request;
     }
     Failure failure = {};
-    Connection *connection = connection_to(node_id, &failure);
+    Connection *connection = connection_to(node_id, !outside, &failure);
     strlcpy(request->node_name, connection->node_name, NAMEDATALEN);
     if (connection->phase == Phase::kClosed && failure.sqlstate == 0)
         failure = make_failure(ERRCODE_CONNECTION_FAILURE, nullptr,

@@ -4,8 +4,10 @@ table labels (see test_reads.py)."""
 import random
 import re
 
+from shard_generator import ShardQueries
 
-class QueryGenerator:
+
+class QueryGenerator(ShardQueries):
     def __init__(self, seed):
         self.random = random.Random(seed)
 
@@ -14,7 +16,8 @@ class QueryGenerator:
         return self.random.choice([self.rows, self.rows, self.nearest, self.nearest, self.grouped,
                                    self.joined, self.nested, self.lateral, self.set_operation,
                                    self.colocated, self.colocated, self.colocated, self.several,
-                                   self.lateral_join, self.windowed, self.locked])()
+                                   self.lateral_join, self.windowed, self.locked,
+                                   self.shard_query, self.shard_query, self.shard_query, self.shard_query])()
 
     # ------------------------------------------------------------------ pieces
     def point(self):

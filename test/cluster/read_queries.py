@@ -53,6 +53,8 @@ ORDERED = [
     "select distinct category from {items} order by category",
     "select distinct on (category) category, id from {items} order by category, price desc nulls last, id",
     "select id from {items} order by price using >, id limit 5",
+    "select id, category::varchar(3) from {items} where category::varchar(3) = 'cat' order by category::char(2), id limit 5",
+    "select id from {items} where price::numeric(4,0) = 20 order by id",
     # aggregates and grouping
     "select count(*) from {items}",
     "select count(*), count(embedding), count(price), min(id), max(id), sum(id) from {items}",

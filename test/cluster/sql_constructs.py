@@ -48,6 +48,7 @@ SECTIONS = {
         ("views", "CREATE VIEW v AS SELECT * FROM items WHERE price > 2;\nSELECT count(*) FROM v"),
         ("materialized views", "CREATE MATERIALIZED VIEW m AS SELECT category, count(*) FROM items GROUP BY 1;\nREFRESH MATERIALIZED VIEW m;\nSELECT * FROM m ORDER BY 1"),
         ("CREATE TABLE AS, SELECT INTO", "CREATE TABLE copied AS SELECT * FROM items;\nSELECT count(*) FROM copied"),
+        ("any of this about one key (as it is, on its node)", "WITH r AS (SELECT * FROM reviews WHERE item = 3) SELECT i.id, rank() OVER (ORDER BY r.stars) FROM items i JOIN r ON r.item = i.id WHERE i.id = 3 UNION SELECT item, 0 FROM reviews WHERE item = 3 ORDER BY 1, 2"),
         ("EXPLAIN in every format", "EXPLAIN (ANALYZE, VERBOSE, BUFFERS, FORMAT json) SELECT * FROM items"),
     ],
     "Joins": [
@@ -61,7 +62,8 @@ SECTIONS = {
     "Row locks": [
         ("FOR UPDATE, FOR SHARE and their kin", "SELECT id FROM items WHERE price > 3 ORDER BY id FOR NO KEY UPDATE"),
         ("NOWAIT, SKIP LOCKED", "SELECT id FROM items WHERE id < 5 ORDER BY id FOR UPDATE SKIP LOCKED"),
-        ("of a join", "SELECT i.id FROM items i JOIN reviews r ON r.item = i.id FOR UPDATE"),
+        ("of a join within a shard", "SELECT i.id, r.n FROM items i JOIN reviews r ON r.item = i.id WHERE i.id = 3 ORDER BY 2 FOR UPDATE"),
+        ("of a join over shards", "SELECT i.id FROM items i JOIN reviews r ON r.item = i.id FOR UPDATE"),
         ("of a local table beside a distributed one", "SELECT n.id FROM notes n JOIN items i ON i.id = n.id ORDER BY 1 FOR UPDATE OF n"),
         ("with a condition that shards cannot evaluate", "SELECT id FROM items WHERE id > random() FOR UPDATE"),
     ],
@@ -105,6 +107,7 @@ SECTIONS = {
         ("COPY FROM", "COPY notes_copy FROM STDIN"),
         ("TRUNCATE, CASCADE", "TRUNCATE items, notes CASCADE"),
         ("ANALYZE", "ANALYZE items"),
+        ("ANALYZE of the whole database", "ANALYZE"),
         ("VACUUM", "VACUUM items"),
         ("REINDEX", "REINDEX TABLE items"),
         ("CLUSTER", "CLUSTER items USING items_pkey"),

@@ -196,7 +196,7 @@ def compare_random_queries(tables, seed, count):
             distributed = modes[mode](connection, named(sql, "dist"))
             plain = answer(connection, named(sql, "plain"))
             if not ordered and isinstance(distributed, list):
-                distributed, plain = Counter(distributed), Counter(plain)
+                distributed, plain = Counter(map(repr, distributed)), Counter(map(repr, plain))
             if distributed == "0A000" and " for " in sql.rsplit("order by", 1)[-1]:
                 refused += 1
                 continue

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from panvel_test import wait_until
+
 ROWS = """
     select i, i % 4, case when i % 10 = 0 then null else 'w' || i % 1000 end, i % 100 = 0, (i / 100) * 1.5,
            format('[%s,%s,%s]', i % 11, i % 13, i % 17)::vector, repeat(md5(i::text), 40),
@@ -86,7 +88,7 @@ def test_forms_of_the_statement(analyzed, error_of):
     clear = "delete from pg_statistic where starelid = 'd'::regclass"
     analyzed.execute("create table plain_too (a int); insert into plain_too values (1)")
     for statement, columns in [("analyze d (kind, word)", 2), ("vacuum analyze d", 9), ("analyze d, p, plain_too", 9),
-                               ("analyze verbose d", 9), ("vacuum d", 0), ("analyze", 0)]:
+                               ("analyze verbose d", 9), ("vacuum d", 0), ("vacuum", 0), ("analyze", 9)]:
         analyzed.execute(clear)
         analyzed.execute(statement)
         assert analyzed.value(count) == columns, statement
@@ -108,3 +110,20 @@ def test_reference_tables(analyzed):
     assert analyzed.value("select n_distinct from pg_stats where tablename = 'r' and attname = 'k'") == 3
     assert rows_of(analyzed, "select * from r where k = 1") == 100
 
+
+
+def test_of_the_whole_database(analyzed):
+    """ANALYZE and VACUUM that name no table do the distributed ones as well."""
+    analyzed.execute("create table other (id int primary key, v text); select panvel.create_reference_table('other');"
+                     "create table here as select 1 as one")
+    analyzed.execute("insert into other select i, 'v' || i from generate_series(1, 50) i; delete from d where id > 5000")
+    analyzed.execute("analyze")
+    estimates = "select relation::text, row_estimate from panvel.distributed_table order by 1"
+    assert analyzed.query(estimates) == [("d", 5000), ("other", 50)]
+    assert analyzed.value("select count(*) from pg_stats where tablename in ('other', 'here')") == 3
+    analyzed.execute("analyze d, other, here")
+    analyzed.execute("delete from d where id > 4000")
+    analyzed.execute("vacuum (analyze)")
+    assert analyzed.query(estimates) == [("d", 4000), ("other", 50)]
+    dead = "select coalesce(sum(n_dead_tup), 0) from pg_stat_user_tables where relname = 'd'"
+    wait_until(lambda: all(worker.value(dead) == 0 for worker in analyzed.workers), 20)
