@@ -35,33 +35,66 @@ PARTS = {
 }
 
 
-def definition(db, table):
-    """`table`: a qualified name. What db has of it, free of schemas' names."""
-    schema = table.split(".")[0]
-    found = {}
-    with db.connect() as connection:
-        connection.execute("set search_path = pg_catalog")
-        for part, sql in PARTS.items():
-            rows = connection.execute(sql.format(table=f"'{table}'::regclass").replace("%", "%%")).fetchall()
-            texts = ["|".join("" if value is None else str(value) for value in row) for row in rows]
-            found[part] = [re.sub(r"(REFERENCES|ON|STATISTICS|FROM) (\"?\w+\"?)\.", r"\1 ", text) for text in texts]
-        found["defaults"] = connection.execute(
-            f"select attname from pg_attribute where attrelid = '{table}'::regclass and atthasdef and attgenerated = ''"
+def definition(connection, table):
+    """`table`: a qualified name. What the catalogs have of it, free of schemas' names; defaults apart."""
+    parts = {**PARTS, "defaults": "select attname from pg_attribute where attrelid = {table} and atthasdef and attgenerated = '' order by 1"}
+    regclass = f"'{table}'::regclass"
+    columns = [
+        f"(select coalesce(json_agg(p::text), '[]') from ({sql.format(table=regclass)}) p)" for sql in parts.values()
+    ]
+    row = connection.execute(("select " + ", ".join(columns)).encode()).fetchone()
+    return {
+        part: [re.sub(r'(REFERENCES|ON|STATISTICS|FROM) ("*\w+"*)\.', r"\1 ", text) for text in texts]
+        for part, texts in zip(parts, row)
+    }
+
+
+class Checker:
+    """Keeps a session for each server."""
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.sessions = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for session in self.sessions.values():
+            session.close()
+
+    def session(self, db):
+        if db not in self.sessions:
+            self.sessions[db] = db.connect()
+            self.sessions[db].execute("set search_path = pg_catalog")
+        return self.sessions[db]
+
+    def check(self, relid):
+        """Asserts that all placements of the table are defined as the shell is, and have no defaults. Returns how many there are."""
+        session = self.session(self.cluster)
+        schema, name = session.execute(
+            "select quote_ident(nspname), quote_ident(relname) from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = %s",
+            [relid],
+        ).fetchone()
+        shell = definition(session, f"{schema}.{name}")
+        shell["defaults"] = []
+        placements = session.execute(
+            "select n.name, shard_id from panvel.distributed_table join panvel.shard s using (colocation_id) "
+            "join panvel.placement using (shard_id) join panvel.node n using (node_id) where relation = %s",
+            [relid],
         ).fetchall()
-    return found, schema
+        for node, shard_id in placements:
+            shard = definition(self.session(self.cluster.worker(node)), f"panvel_s{shard_id}.{name}")
+            for part, rows in shell.items():
+                if shard[part] != rows:
+                    raise AssertionError(f"{part} of {name} on {node}, shard {shard_id}:\n{shard[part]}\ninstead of\n{rows}")
+        return len(placements)
+
+    def check_all(self):
+        for (relid,) in self.session(self.cluster).execute("select relation::oid from panvel.distributed_table").fetchall():
+            assert self.check(relid) > 0
 
 
 def check_shards(cluster, table):
-    """Asserts that all placements of `table` are defined as the shell is, and have no defaults. Returns how many there are."""
-    relid = cluster.value(f"select '{table}'::regclass::oid")
-    schema, name = cluster.query(f"select quote_ident(nspname), quote_ident(relname) from pg_class c join pg_namespace n on n.oid = relnamespace where c.oid = {relid}")[0]
-    shell, _ = definition(cluster, f"{schema}.{name}")
-    shell.pop("defaults")
-    placements = cluster.query(f"select node, shard_id from panvel.shards where relation = {relid}")
-    for node, shard_id in placements:
-        shard, _ = definition(cluster.worker(node), f"panvel_s{shard_id}.{name}")
-        assert shard.pop("defaults") == [], (table, node, shard_id)
-        for part, rows in shell.items():
-            if shard[part] != rows:
-                raise AssertionError(f"{part} of {table} on {node}, shard {shard_id}:\n{shard[part]}\ninstead of\n{rows}")
-    return len(placements)
+    with Checker(cluster) as checker:
+        return checker.check(cluster.value(f"select '{table}'::regclass::oid"))
