@@ -49,6 +49,8 @@ const Refusal *refusal_of(AlterTableType action) {
                                   "Put a view in front of the table."};
     static const Refusal kInherit = {
         "inheritance", "Use one table: its shards take the place of partitions and children."};
+    static const Refusal kCluster = {"ALTER TABLE CLUSTER ON",
+                                     "CLUSTER the shards on their nodes, if at all."};
     static const Refusal kType = {"ALTER TABLE OF", "Define the columns one by one."};
     static const Refusal kOther = {"this form of ALTER TABLE",
                                    "Do this before panvel.create_distributed_table()."};
@@ -70,7 +72,6 @@ const Refusal *refusal_of(AlterTableType action) {
     case AT_DropConstraint:
     case AT_AlterColumnType:
     case AT_ChangeOwner:
-    case AT_ClusterOn:
     case AT_DropCluster:
     case AT_DropOids:
     case AT_SetRelOptions:
@@ -87,6 +88,8 @@ const Refusal *refusal_of(AlterTableType action) {
     case AT_SetLogged:
     case AT_SetUnLogged:
         return &kLogged;
+    case AT_ClusterOn: // CLUSTER of a whole database would come to the shell
+        return &kCluster;
     case AT_SetAccessMethod:
         return &kMethod;
     case AT_SetTableSpace:

@@ -135,7 +135,7 @@ TableImage *image_without_rest(const TableImage *image) {
     foreach (cell, image->indexes) {
         auto *index = palloc_object(IndexImage);
         *index = *static_cast<const IndexImage *>(lfirst(cell));
-        index->clustered = index->replica_identity = false;
+        index->replica_identity = false; // a shell, and so a shard, is not clustered
         index->statistics = NIL;
         for (int i = 0; i < list_length(static_cast<IndexImage *>(lfirst(cell))->statistics); i++)
             index->statistics = lappend_int(index->statistics, -1);

@@ -71,8 +71,6 @@ STATEMENTS = [
     "alter index expression_index set (fillfactor = 80)",
     "alter index expression_index reset (fillfactor)",
     "alter index expression_index alter column 2 set statistics 77",
-    "alter table items cluster on items_key",
-    "alter table items set without cluster",
     "alter table items replica identity full",
     "alter table items replica identity using index items_key",
     "alter table items replica identity default",
