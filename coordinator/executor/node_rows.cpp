@@ -166,7 +166,7 @@ bool next_shared_row(NodeRows *rows, Datum *values, bool *isnull) {
 void start_node_rows(NodeRows *rows) {
     if (rows->bounded) {
         RemoteRequest *request =
-            send(rows, rows->sql, rows->params, rows->locks ? Effect::kRead : Effect::kReadOnce,
+            send(rows, rows->sql, rows->params, rows->locks ? Effect::kLock : Effect::kReadOnce,
                  true, rows->decoder->binary);
         MemoryContext old = MemoryContextSwitchTo(rows->context);
         rows->batches = list_make1(request);
@@ -178,7 +178,8 @@ void start_node_rows(NodeRows *rows) {
     char *declare = psprintf("DECLARE %s NO SCROLL CURSOR FOR %s", rows->cursor, rows->sql);
     MemoryContextSwitchTo(old);
     // Not waited for here, so that all nodes start at once; see take_in().
-    rows->declared = send(rows, declare, rows->params, Effect::kRead, false, false);
+    rows->declared = send(rows, declare, rows->params, rows->locks ? Effect::kLock : Effect::kRead,
+                          false, false);
     send_fetch(rows);
     pfree(declare);
 }

@@ -225,7 +225,8 @@ void start_anew(Connection *connection) {
 
 // A connection whose loss took nothing along that the transaction counts on may be made anew.
 bool may_go_on(const Connection *connection) {
-    return !connection->lost || (connection->write_level == 0 && !IsolationUsesXactSnapshot());
+    return !connection->lost || (connection->write_level == 0 && connection->lock_level == 0 &&
+                                 !IsolationUsesXactSnapshot());
 }
 
 } // namespace
@@ -374,6 +375,7 @@ void forget_transaction(Connection *connection) {
     if (connection->phase == Phase::kConnecting) // nobody would watch its deadline
         close_connection(connection, Failure{});
     connection->write_level = 0;
+    connection->lock_level = 0;
     connection->used = false;
     connection->answered = false;
     connection->fresh = false;

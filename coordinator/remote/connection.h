@@ -122,6 +122,7 @@ struct Connection {
 
     int depth;       // remote nesting, as sent: 0 no transaction, 1 BEGIN, n SAVEPOINT s<n>
     int write_level; // lowest local nesting level that wrote; 0: nothing written
+    int lock_level;  // likewise, that took row locks
     bool used;       // by the current local transaction
     bool answered;   // something has arrived since the current local transaction began to use it
     bool fresh;      // made in the current local transaction

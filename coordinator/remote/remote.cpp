@@ -123,6 +123,12 @@ Failure failure_of_doubt(int32 node_id) {
                         "A committed transaction may not be visible there yet.");
 }
 
+// The lowest nesting level at which something happened; 0 before it has.
+void note_level(int *lowest, int level) {
+    if (*lowest == 0 || *lowest > level)
+        *lowest = level;
+}
+
 RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *statement,
                       const char *data, size_t size) {
     check_callable();
@@ -170,9 +176,10 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
     entry->shard_id = statement->shard_id;
     entry->settings = settings;
     connection->used = true;
-    if (statement->effect == Effect::kWrite &&
-        (connection->write_level == 0 || connection->write_level > entry->level))
-        connection->write_level = entry->level;
+    if (statement->effect == Effect::kWrite)
+        note_level(&connection->write_level, entry->level);
+    if (statement->effect == Effect::kLock)
+        note_level(&connection->lock_level, entry->level);
     enqueue(entry);
     return request;
 }

@@ -32,6 +32,9 @@ enum class Effect {
     kReadOnce,
     // Needs the remote transaction to stay open (cursors).
     kRead,
+    // Takes row locks that the transaction counts on: it fails when they are lost with their
+    // connection. The node has no part in the decision of the commit.
+    kLock,
     // Writes: the node takes part in the commit.
     kWrite,
     // Runs outside any transaction (VACUUM, CREATE DATABASE ...). An error when a remote

@@ -63,6 +63,11 @@ bool wrote(const Connection *connection) {
     return connection->write_level > 0;
 }
 
+// Whether the transaction would not be whole without what it has done there.
+bool is_counted_on(const Connection *connection) {
+    return wrote(connection) || connection->lock_level > 0;
+}
+
 enum class Interrupts {
     kRaise,  // as anywhere
     kReturn, // the wait ends at once, for a deadlock's victim too; nothing is raised
@@ -136,15 +141,15 @@ void settings_rolled_back(Connection *connection) {
 // --------------------------------------------------------------------------------- commit
 
 // Reads that nobody waits for any more are cancelled, also in the middle of their transaction;
-// on a node with writes they are waited for, because a cancel would undo those.
+// on a node with writes or row locks they are waited for, because a cancel would undo those.
 void settle() {
-    wait_for_quiet([](Connection *connection) { return wrote(connection); }, 0, Interrupts::kRaise);
+    wait_for_quiet(is_counted_on, 0, Interrupts::kRaise);
     cancel_requests(1, after(Min(kCancel_ms, node_timeout_ms)));
 }
 
 void check_participants() {
     for_each_used([](Connection *connection) {
-        if (!wrote(connection))
+        if (!is_counted_on(connection))
             return;
         // Found only after COMMIT has been sent, that would be an unknown outcome.
         if (connection->phase == Phase::kReady && was_closed_by_worker(connection))
@@ -152,7 +157,10 @@ void check_participants() {
         if (connection->phase != Phase::kReady || connection->lost || connection->depth == 0)
             ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
                             errmsg("the connection to node \"%s\" was lost", connection->node_name),
-                            errdetail("The transaction had written there and is rolled back.")));
+                            wrote(connection)
+                                ? errdetail("The transaction had written there and is rolled back.")
+                                : errdetail("The transaction had locked rows there and is rolled "
+                                            "back.")));
         if (PQtransactionStatus(connection->watched.pg) == PQTRANS_INERROR)
             ereport(ERROR, (errcode(ERRCODE_IN_FAILED_SQL_TRANSACTION),
                             errmsg("a statement failed on node \"%s\" in this transaction",
@@ -483,6 +491,8 @@ void commit_level(int level) {
     for_each_used([&](Connection *connection) {
         if (connection->write_level == level)
             connection->write_level = level - 1;
+        if (connection->lock_level == level)
+            connection->lock_level = level - 1;
         if (connection->phase != Phase::kClosed)
             send_control(connection, command, nullptr, level);
     });
@@ -497,6 +507,8 @@ void abort_level(int level) {
     for_each_used([&](Connection *connection) {
         if (connection->write_level >= level)
             connection->write_level = 0;
+        if (connection->lock_level >= level)
+            connection->lock_level = 0;
         if (connection->phase != Phase::kReady || connection->depth < level)
             return;
         send_control(connection, rollback, release, level);
