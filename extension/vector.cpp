@@ -2,6 +2,7 @@
 #include "extension/types/vector.h"
 #include "extension/hnsw/distance_scan.h"
 #include "extension/hnsw/hnsw.h"
+#include "extension/ivfflat/ivfflat.h"
 #include "extension/pg/boundary.h"
 
 SQL_MODULE() {
@@ -9,5 +10,6 @@ SQL_MODULE() {
         vec::init_distance_scan();
         vec::init_types();
         vec::init_hnsw();
+        ivf::init_ivfflat();
     });
 }

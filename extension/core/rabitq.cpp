@@ -63,6 +63,12 @@ EdgeFactors encode_edge(Metric metric, const float *u, const float *v, uint32_t 
     return factors;
 }
 
+CodeProducts encode_products(const float *u, const float *v, uint32_t padded, uint32_t bits,
+                             uint8_t *code) {
+    EdgeSums sums = code_kernels().encode(u, v, padded, bits, code);
+    return {sums.code_edge, sums.code_start};
+}
+
 void put_code(uint8_t *block, uint32_t slot, const uint8_t *code, uint32_t padded, uint32_t bits) {
     for_code_bytes(block, slot, code, padded, bits,
                    [block](const uint8_t *place, uint8_t value) { block[place - block] = value; });

@@ -53,6 +53,15 @@ void for_code_bytes(const uint8_t *block, uint32_t slot, const uint8_t *code, ui
         set(at + 16, static_cast<uint8_t>((at[16] & keep) | (code[i] >> 4) << shift));
     }
 }
+
+// The code alone, and its inner products with the edge and with `u`.
+struct CodeProducts {
+    float code_edge;
+    float code_start;
+};
+CodeProducts encode_products(const float *u, const float *v, uint32_t padded, uint32_t bits,
+                             uint8_t *code);
+
 // Writes a code as number `slot` < 32 of a block, in place; the others stay. A block starts as
 // zeroes.
 void put_code(uint8_t *block, uint32_t slot, const uint8_t *code, uint32_t padded, uint32_t bits);

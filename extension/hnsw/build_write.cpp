@@ -9,10 +9,10 @@
 //   then        pages of the rests of sparse vectors: for each element in order
 #include "extension/hnsw/build.h"
 #include "extension/hnsw/slot.h"
+#include "extension/pg/append_page.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
-#include "access/xloginsert.h"
 #include "storage/latch.h"
 #include "utils/wait_event.h"
 }
@@ -30,22 +30,6 @@ struct Writer {
     char *page;      // being filled
     char *rest_page; // of the present group
 };
-
-void append_page(Relation index, ForkNumber fork, BlockNumber expected, const char *page) {
-    CHECK_FOR_INTERRUPTS();
-    Buffer buffer = ReadBufferExtended(index, fork, P_NEW, RBM_NORMAL, nullptr);
-    LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
-    if (BufferGetBlockNumber(buffer) != expected)
-        elog(ERROR, "index \"%s\" grew to block %u during its build, expected %u",
-             RelationGetRelationName(index), BufferGetBlockNumber(buffer), expected);
-    START_CRIT_SECTION();
-    memcpy(BufferGetPage(buffer), page, BLCKSZ);
-    MarkBufferDirty(buffer);
-    if (RelationNeedsWAL(index) || fork == INIT_FORKNUM)
-        log_newpage_buffer(buffer, true);
-    END_CRIT_SECTION();
-    UnlockReleaseBuffer(buffer);
-}
 
 // Waits for the image of the next element. Workers that failed have not made it: joining them
 // raises their error.
@@ -73,7 +57,7 @@ void write_whole_elements(Writer *w, ann::WorkerThreads *threads) {
                next_image(w, threads), w->graph->layout.head_bytes);
         w->images->done();
         if (node % per_page == per_page - 1 || node == size - 1)
-            append_page(w->index, MAIN_FORKNUM, w->plan->element(node).block, w->page);
+            pg::append_page(w->index, MAIN_FORKNUM, w->plan->element(node).block, w->page);
     }
 }
 
@@ -97,12 +81,12 @@ void write_spanned_element(Writer *w, uint32 node, const ann::ElementImage &imag
     }
     init_page(w->page, l, kElementPage);
     memcpy(slot_at(l, w->page, kElementPage, 0), image.data, l.head_bytes);
-    append_page(w->index, MAIN_FORKNUM, self.block, w->page);
+    pg::append_page(w->index, MAIN_FORKNUM, self.block, w->page);
     for (uint32 i = 0; i < l.full_pieces; i++) {
         init_page(w->page, l, kPiecePage);
         put_piece(w, w->page, kPiecePage, 0, self, image.data + l.head_bytes + i * l.piece_bytes,
                   l.piece_bytes);
-        append_page(w->index, MAIN_FORKNUM, self.block + 1 + i, w->page);
+        pg::append_page(w->index, MAIN_FORKNUM, self.block + 1 + i, w->page);
     }
 }
 
@@ -115,7 +99,7 @@ void write_spanned_elements(Writer *w, ann::WorkerThreads *threads) {
         write_spanned_element(w, node, {next_image(w, threads)});
         w->images->done();
         if (l.rest_bytes > 0 && (node % group == group - 1 || node == size - 1))
-            append_page(w->index, MAIN_FORKNUM, w->plan->rest_block(node), w->rest_page);
+            pg::append_page(w->index, MAIN_FORKNUM, w->plan->rest_block(node), w->rest_page);
     }
 }
 
@@ -137,7 +121,8 @@ struct Slots {
     // Appends the page that has been begun.
     void finish() {
         if (count > 0)
-            append_page(w->index, MAIN_FORKNUM, w->plan->nth(base, kind, count - 1).block, w->page);
+            pg::append_page(w->index, MAIN_FORKNUM, w->plan->nth(base, kind, count - 1).block,
+                            w->page);
     }
 };
 
@@ -249,7 +234,7 @@ void publish(Writer *w) {
 void write_empty_index(Relation index, ForkNumber fork, const Meta &meta) {
     auto *page = static_cast<char *>(palloc(BLCKSZ));
     init_meta_page(page, meta);
-    append_page(index, fork, kMetaBlock, page);
+    pg::append_page(index, fork, kMetaBlock, page);
     pfree(page);
 }
 

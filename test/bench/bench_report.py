@@ -64,7 +64,7 @@ def sweep_table(data):
             recall = data.median(who, f"recall {form}", ef)
             line += [f"{recall:.4f}", number(data.median(who, f"q/s {form}", ef))]
         lines.append(line)
-    head = ["ef"]
+    head = ["probes or ef" if data.facts.get("index") == "ivfflat" else "ef"]
     for title, _, _ in columns:
         head += [f"{title}: recall@10", "q/s"]
     return markdown_table(head, lines)
@@ -73,7 +73,8 @@ def sweep_table(data):
 def title(data):
     facts = data.facts
     metric = "cosine" if facts["metric"] == "cosine" else "L2"
-    return f"{facts['name']}, {facts['vectors']} x {facts['dimensions']}, {metric}"
+    index = ", ivfflat" if facts.get("index") == "ivfflat" else ""
+    return f"{facts['name']}, {facts['vectors']} x {facts['dimensions']}, {metric}{index}"
 
 
 def markdown(results, about):

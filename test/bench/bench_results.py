@@ -67,13 +67,14 @@ class Speed:
     recall: float  # what was asked for, or that of the lowest ef if it is already better
 
 
-def speed_at(curve, recall):
+def speed_at(curve, recall, least=NEIGHBOURS):
     """The Speed of [(ef, recall, q/s)] at this recall, on the line between two values of ef.
 
-    A search narrower than the ten answers cannot give them: such values of ef are left out. Where
+    A search narrower than the ten answers cannot give them: such values of ef (below `least`) are
+    left out. Where
     the lowest ef that is left is better than asked for, its own speed; None where no ef is as good.
     """
-    curve = sorted(point for point in curve if point[0] >= NEIGHBOURS)
+    curve = sorted(point for point in curve if point[0] >= least)
     for before, (_, reached, speed) in zip([None, *curve], curve):
         if reached >= recall:
             if before is None:
@@ -160,6 +161,43 @@ def search_rows(data, recall):
     ]
 
 
+def ivfflat_speed_row(data, what, form, bar):
+    """The speed of an ivfflat index at recall 0.97 against hnswlib's at 0.99; ef is probes here."""
+    row = Row(what, "q/s", {}, ratio_of="hnswlib at 0.99", bar=bar)
+
+    def speeds(ours, theirs):
+        return speed_at(ours, 0.97, least=1), speed_at(theirs, 0.99)
+
+    ours, theirs = speeds(data.curve(OURS, form), data.curve(HNSWLIB, "one"))
+    row.values = {OURS: ours and ours.per_second, HNSWLIB: theirs and theirs.per_second}
+    if ours and theirs:
+        row.ratio = ours.per_second / theirs.per_second
+        pairs = zip(data.curves(OURS, form), data.curves(HNSWLIB, "one"))
+        rounds = [speeds(*pair) for pair in pairs]
+        ratios = [a.per_second / b.per_second for a, b in rounds if a and b]
+        row.spread = (min(ratios), max(ratios)) if ratios else None
+    for who, speed, recall in ((OURS, ours, 0.97), (HNSWLIB, theirs, 0.99)):
+        if speed is None:
+            row.note += f"{who} does not reach recall {recall:g}. "
+        elif speed.recall > recall:
+            row.note += f"{who}: recall {speed.recall:.4f} at the least. "
+    return row
+
+
+def ivfflat_rows(data):
+    seconds = "build seconds"
+    build = Row("ivfflat: build, two threads", "s", all_servers(data, seconds))
+    build.ratio_of, build.bar, build.bar_is_limit = "hnswlib's time", 0.3, True
+    ratio_row(build, data.rounds(OURS, seconds), data.rounds(HNSWLIB, seconds))
+    pages = all_servers(data, "pages per element")
+    return [
+        ivfflat_speed_row(data, "ivfflat: q/s inside the server, recall@10 0.97", "inside", 0.7),
+        ivfflat_speed_row(data, "ivfflat: q/s, one client, recall@10 0.97", "one", None),
+        build,
+        Row("ivfflat: index size", "pages per vector", pages),
+    ]
+
+
 def all_servers(data, what, scale=1.0):
     values = {who: data.median(who, what) for who in [*data.servers(), HNSWLIB]}
     return {who: value * scale for who, value in values.items() if value is not None}
@@ -230,6 +268,8 @@ def recall_row(data):
 
 def rows(data, parts, recall=None):
     """The table of one run on one data set; `recall`: where speeds are compared."""
+    if data.facts.get("index") == "ivfflat":
+        return ivfflat_rows(data)
     if recall is None:
         recall = 0.97 if data.facts["metric"] == "cosine" else 0.99
     made = []

@@ -203,6 +203,7 @@ IndexBuild PostgresPeer::build(size_t ef_construction) {
         with(sql, "{opclass}", metric_ == Metric::kCosine ? "vector_cosine_ops" : "vector_l2_ops");
     sql = with(sql, "{m}", std::to_string(options_.m));
     sql = with(sql, "{ef_construction}", std::to_string(ef_construction));
+    sql = with(sql, "{lists}", std::to_string(std::max<size_t>(base_.size() / 240, 4)));
     checkpoint();
     Connection builder(options_.conninfo);
     set_all(builder, options_.build_settings);

@@ -15,10 +15,10 @@ namespace bench {
 struct PostgresOptions {
     std::string name; // in the table of results
     std::string conninfo;
-    std::string extension;                   // what CREATE EXTENSION makes, CASCADE
-    std::string index;                       // USING ..., with {opclass}, {m} and {ef_construction}
-    std::string ef_setting;                  // the setting that takes ef
-    std::vector<std::string> settings;       // NAME=VALUE for each session that searches
+    std::string extension;             // what CREATE EXTENSION makes, CASCADE
+    std::string index;                 // USING ..., with {opclass}, {m}, {ef_construction}, {lists}
+    std::string ef_setting;            // the setting that takes ef
+    std::vector<std::string> settings; // NAME=VALUE for each session that searches
     std::vector<std::string> build_settings; // and for the one that builds
     int m = 16;
 };

@@ -19,9 +19,11 @@ import bench_report  # noqa: E402
 from bench_results import OURS, Measurements, rows  # noqa: E402
 from panvel_test import Server, postgres  # noqa: E402
 
-PARTS = ("distance", "search", "build", "insert", "vacuum")
+PARTS = ("distance", "search", "build", "insert", "vacuum", "ivfflat")
 EFS = "10,11,12,13,14,16,18,20,24,28,32,40,60,80,120,160,240"
 HNSW = "using hnsw (embedding {opclass}) with (m = {m}, ef_construction = {ef_construction})"
+IVFFLAT = "using ivfflat (embedding {opclass}) with (lists = {lists})"
+PROBES = "1,2,3,4,5,6,7,8,10,12,14,16,20,24,32"  # of ivfflat; of hnswlib ef, where it is at least 10
 VCHORDG = (
     "using vchordg (embedding {opclass}) "
     "with (options = $$ m = {m}\nef_construction = {ef_construction} $$)"
@@ -43,6 +45,7 @@ def arguments(words=None):
     add("--queries", type=int, default=1000)
     add("--insert-rows", type=int, default=1000, help="in each round")
     add("--efs", default=EFS, help="values of ef, with commas")
+    add("--probes", default=PROBES, help="of ivfflat, with commas")
     add("--recall", type=float, help="where speeds are compared; default 0.99, cosine 0.97")
     add("--threads", type=int, default=2, help="of a build")
     add("--only", action="append", choices=PARTS, help="more than once for several")
@@ -85,16 +88,20 @@ def data_sets(options):
     if not pathlib.Path(options.data).is_dir():
         if options.metric:
             words.append(f"metric={options.metric}")
-        return [(words, chosen)] if chosen else []
+        sets = (chosen - {"ivfflat"}, chosen & {"ivfflat"})
+        return [(words, parts) for parts in sets if parts]
     sets = [
         ("l2", [*words, "metric=l2"], chosen),
         ("cosine", [*words, "metric=cosine", "resample=on"], chosen & {"search"}),
     ]
-    return [
-        (its_words, parts)
-        for metric, its_words, parts in sets
-        if parts and options.metric in (None, metric)
-    ]
+    found = []
+    for metric, its_words, parts in sets:
+        if options.metric not in (None, metric):
+            continue
+        for its_parts in (parts - {"ivfflat"}, parts & {"ivfflat"}):
+            if its_parts:
+                found.append((its_words, its_parts))
+    return found
 
 
 def server_words(name, conninfo, extension, index, ef, settings, build_settings):
@@ -132,19 +139,28 @@ def compare(options, server, words, parts):
     build_set = [f"max_parallel_maintenance_workers={options.threads}"]
     # Over the Unix socket, as psql on the same machine.
     ours = server.conninfo(host=server.directory)
+    servers = [
+        *server_words(OURS, ours, "vector", HNSW, "hnsw.ef_search", options.set, build_set),
+        *peer_words(options),
+    ]
+    efs = options.efs
+    if "ivfflat" in parts:  # an index of its own, searched and built
+        servers = server_words(
+            OURS, ours, "vector", IVFFLAT, "ivfflat.probes", options.set, build_set
+        )
+        parts, efs = {"search", "build"}, options.probes
     command = [
         postgres.BUILD / "test/hnsw_compare",
         *words,
         f"parts={','.join(sorted(parts))}",
-        f"efs={options.efs}",
+        f"efs={efs}",
         f"rounds={options.rounds}",
         f"queries={options.queries}",
         f"insert_rows={options.insert_rows}",
         f"threads={options.threads}",
-        *server_words(OURS, ours, "vector", HNSW, "hnsw.ef_search", options.set, build_set),
-        *peer_words(options),
+        *servers,
     ]
-    lines = []
+    lines = [f"fact\tindex\t{'ivfflat' if servers[3] == f'index={IVFFLAT}' else 'hnsw'}\n"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:
             lines += program.stdout

@@ -97,6 +97,24 @@ def test_another_server_has_a_column():
     assert [cell.strip() for cell in table[2].split("|")[2:6]] == ["10.0", "10.0", "20.0", "1.00"]
 
 
+def test_ivfflat_is_compared_at_another_recall():
+    data = measurements(
+        *search("hnswlib", "one", [100, 200]),
+        *search("panvel", "inside", [50, 180], recall=0.975),
+        *(("panvel", "build seconds", 0, i, 3) for i in range(2)),
+        *(("hnswlib", "build seconds", 0, i, 10) for i in range(2)),
+    )
+    data.facts["index"] = "ivfflat"
+    inside, one, build, _ = rows(data, {"ivfflat"})
+    assert (inside.ratio, inside.spread, inside.met()) == (115 / 150, (0.5, 0.9), True)
+    assert one.ratio is None
+    assert (build.ratio, build.met()) == (0.3, True)
+
+
+def test_probes_may_be_fewer_than_the_answers():
+    assert speed_at([(1, 0.9, 9.0), (3, 0.98, 5.0)], 0.98, least=1) == Speed(5.0, 0.98)
+
+
 def test_met():
     assert Row("", "", {}, ratio=2, bar=2).met() is True
     assert Row("", "", {}, ratio=1.9, bar=2).met() is False

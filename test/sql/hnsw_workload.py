@@ -1,4 +1,4 @@
-"""Tables with hnsw indexes of every layout, and sessions that keep changing them."""
+"""Tables with hnsw or ivfflat indexes of every layout, and sessions that keep changing them."""
 
 import random
 import threading
@@ -13,6 +13,14 @@ LAYOUTS = [
     ("large", 1100, "vector_cosine_ops", "m = 6, ef_construction = 20"),
     ("plain", 24, "vector_l1_ops", "m = 4, ef_construction = 16"),
     ("equal", 3, "vector_ip_ops", "m = 4, ef_construction = 16"),
+]
+# The same for ivfflat; such names begin with ivf. With codes and vectors of a page's part, with
+# vectors of several pages, without codes.
+IVF_LAYOUTS = [
+    ("ivf_small", 64, "vector_l2_ops", "lists = 4"),
+    ("ivf_large", 2500, "vector_cosine_ops", "lists = 3"),
+    ("ivf_plain", 24, "vector_ip_ops", "lists = 4"),
+    ("ivf_equal", 3, "vector_l2_ops", "lists = 3"),
 ]
 OPERATORS = {
     "vector_l2_ops": "<->",
@@ -30,25 +38,30 @@ create function vec(id int, dim int) returns vector immutable strict language sq
 """
 
 
+def method_of(name):
+    return "ivfflat" if name.startswith("ivf") else "hnsw"
+
+
 def make_tables(server, layouts=LAYOUTS, rows=0):
     server.execute(SETUP)
     for name, dim, opclass, options in layouts:
         server.execute(f"create table {name} (id int primary key, embedding vector({dim}))")
         server.execute(f"insert into {name} select i, vec(i, {dim})"
                        f" from generate_series(-{rows}, -1) i")
-        server.execute(f"create index {name}_hnsw on {name} using hnsw (embedding {opclass})"
-                       f" with ({options})")
+        method = method_of(name)
+        server.execute(f"create index {name}_{method} on {name} using {method}"
+                       f" (embedding {opclass}) with ({options})")
 
 
 def problems(server, layouts=LAYOUTS):
-    """What hnsw_index_check() finds in any of the tables' indexes."""
+    """What hnsw_index_check() or ivfflat_index_check() finds in any of the tables' indexes."""
     return [
         (index, *row)
         for name, *_ in layouts
         for (index,) in server.query(
             "select indexrelid::regclass::text from pg_index"
             " where indrelid = %s::regclass and indisvalid and not indisprimary", [name])
-        for row in server.query("select * from hnsw_index_check(%s::regclass)", [index])
+        for row in server.query(f"select * from {method_of(name)}_index_check(%s::regclass)", [index])
     ]
 
 
@@ -62,7 +75,8 @@ def use_index(connection, wide=True):
     connection.execute("set enable_seqscan = off; set enable_sort = off")
     if wide:
         connection.execute("set hnsw.ef_search = 1000; set hnsw.iterative_scan = relaxed_order;"
-                           "set hnsw.max_scan_tuples = 1000000; set hnsw.scan_mem_multiplier = 50")
+                           "set hnsw.max_scan_tuples = 1000000; set hnsw.scan_mem_multiplier = 50;"
+                           "set ivfflat.iterative_scan = relaxed_order")
 
 
 def ids_by_index(server, layout, number=0):
@@ -149,11 +163,12 @@ class Writers:
     def build(self, connection, generator):
         name, _, opclass, options = generator.choice(self.layouts)
         how = generator.choice(["", "concurrently"])
-        connection.execute(f"create index {how} {name}_second on {name} using hnsw"
+        method = method_of(name)
+        connection.execute(f"create index {how} {name}_second on {name} using {method}"
                            f" (embedding {opclass}) with ({options})")
         connection.execute(f"drop index {name}_second")
         if generator.random() < 0.5:
-            connection.execute(f"reindex index {how} {name}_hnsw")
+            connection.execute(f"reindex index {how} {name}_{method}")
 
     # ------------------------------------------------------------------ running them
     def run(self, work, seed):

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from hnsw_workload import (
-    LAYOUTS, Writers, ids_by_index, ids_by_table, make_tables, pause_for_a_while, problems, search,
-    use_index,
+    LAYOUTS, Writers, ids_by_index, ids_by_table, make_tables, method_of, pause_for_a_while,
+    problems, search, use_index,
 )
 from panvel_test import wait_until
 from panvel_test.server import children_of
@@ -32,12 +32,12 @@ def works_of(writers):
             writers.vacuum, writers.build]
 
 
-def crash_repeatedly(make_server, rounds, seed):
+def crash_repeatedly(make_server, rounds, seed, layouts=LAYOUTS):
     """Every process of the server killed at random moments, also of the recovery."""
     generator = random.Random(seed)
     server = make_server(fsync=True, conf=CONF)
-    make_tables(server, rows=20)
-    writers = Writers(server)
+    make_tables(server, layouts, rows=20)
+    writers = Writers(server, layouts)
     for number in range(rounds):
         before = writers.number
         # Builds take locks that stop the others, so they are not there every time.
@@ -88,7 +88,7 @@ def test_power_loss_again_and_again(make_server):
         crash_repeatedly(make_server, rounds, f"{SEED} {first}")
 
 
-def read_standby(standby, seed, ended, errors):
+def read_standby(standby, seed, ended, errors, layouts):
     """A reader on the standby: cancelled by recovery at most, never a wrong answer."""
     generator = random.Random(seed)
     while not ended.is_set() and not errors:
@@ -96,15 +96,15 @@ def read_standby(standby, seed, ended, errors):
             with standby.connect() as connection:
                 use_index(connection, wide=generator.random() < 0.5)
                 while not ended.is_set():
-                    read_once(connection, generator)
+                    read_once(connection, generator, layouts)
         except (psycopg.errors.SerializationFailure, psycopg.OperationalError):
             pass  # a conflict with recovery, or the standby is down: asked again
         except Exception as error:  # noqa: BLE001
             errors.append(error)
 
 
-def read_once(connection, generator):
-    layout = generator.choice(LAYOUTS)
+def read_once(connection, generator, layouts):
+    layout = generator.choice(layouts)
     sql = search(layout, generator.randrange(1, 2000), generator.choice([10, 100, 1000]))
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read")
@@ -113,20 +113,21 @@ def read_once(connection, generator):
     ids = [row[0] for row in found]
     assert len(ids) == len(set(ids)), (layout, ids)
     assert set(ids) <= rows, (layout, set(ids) - rows)
-    assert len(ids) > 0 or not rows, layout
+    # One list of an ivfflat index may well be empty.
+    assert len(ids) > 0 or not rows or method_of(layout[0]) == "ivfflat", layout
 
 
-def follow(make_server, rounds, seed):
+def follow(make_server, rounds, seed, layouts=LAYOUTS):
     """A standby replays and answers while the primary is written to; both are killed."""
     generator = random.Random(seed)
     server = make_server(fsync=True, conf={**CONF, "wal_keep_size": "10GB"})
-    make_tables(server, rows=20)
+    make_tables(server, layouts, rows=20)
     standby = server.standby("standby", conf={**CONF, "max_standby_streaming_delay": "1s"})
     try:
-        writers = Writers(server)
+        writers = Writers(server, layouts)
         ended, errors = threading.Event(), []
         readers = [threading.Thread(target=read_standby,
-                                    args=[standby, f"{seed} {i}", ended, errors])
+                                    args=[standby, f"{seed} {i}", ended, errors, layouts])
                    for i in range(2)]
         for reader in readers:
             reader.start()
@@ -160,8 +161,8 @@ def follow_once(server, standby, writers, generator, seed):
         writers.stop()
     writers.check()
     standby.wait_replayed(server)
-    assert problems(standby) == []
-    for layout in LAYOUTS:
+    assert problems(standby, writers.layouts) == []
+    for layout in writers.layouts:
         rows = ids_by_table(standby, layout)
         assert rows == ids_by_table(server, layout)
         assert set(ids_by_index(standby, layout)) == rows, layout
