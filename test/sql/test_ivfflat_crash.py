@@ -64,7 +64,8 @@ def test_pages_of_a_lost_extension_are_used_again(make_server):
     server.start()
     pages = "select pages from ivfflat_index_info('ivf_items_ivfflat')"
     before = server.value(pages)
-    server.execute("delete from ivf_items where id = -1; vacuum ivf_items")
+    server.execute("delete from ivf_items where id = -1")
+    server.execute("vacuum ivf_items")
     server.execute("insert into ivf_items select i, vec(i, 64) from generate_series(1, 60) i")
     assert server.value(pages) == before
     assert problems(server, [layout]) == []
