@@ -11,10 +11,11 @@ extern "C" {
 namespace ivf {
 
 // Of what vectors are made; values are on disk.
-enum class Element : uint8 { kFloat = 0 };
+enum class Element : uint8 { kFloat = 0, kHalf = 1, kBit = 2 };
 
 struct Form {
-    ann::Metric metric; // kL2, kInnerProduct or kCosine
+    // kL2, kInnerProduct or kCosine. Of bits kL2: squared, it is the number of those that differ.
+    ann::Metric metric;
     Element element;
     uint32 dim;
 

@@ -58,8 +58,10 @@ Figures count_lists(IvfIndex *index) {
     return figures;
 }
 
-const char *metric_name(ann::Metric metric) {
-    switch (metric) {
+const char *metric_name(const Form &form) {
+    if (form.element == Element::kBit)
+        return "hamming";
+    switch (form.metric) {
     case ann::Metric::kInnerProduct:
         return "ip";
     case ann::Metric::kCosine:
@@ -107,7 +109,7 @@ SQL_FUNCTION(ivfflat_index_info) {
     auto lists = static_cast<int32>(index->meta.lists);
     Datum values[] = {
         Int32GetDatum(static_cast<int32>(index->meta.dim)),
-        CStringGetTextDatum(metric_name(index->form.metric)),
+        CStringGetTextDatum(metric_name(index->form)),
         Int32GetDatum(lists),
         Int32GetDatum(index->meta.list_bits),
         Int64GetDatum(figures.rows),

@@ -1,6 +1,6 @@
 -- ivfflat: the SQL surface, options, what is indexed, recall of build and insert, iterative scans.
 begin;
-select plan(70);
+select plan(84);
 set local enable_seqscan = off;
 
 -- ---------------------------------------------------------------- surface
@@ -164,6 +164,52 @@ select points_index('vector_cosine_ops', 20);
 select ok(ordered('<=>'), 'in order, cosine');
 select points_index('vector_ip_ops', 20);
 select ok(ordered('<#>'), 'in order, inner product');
+
+-- ---------------------------------------------------------------- halfvec and bit
+select is((select array_agg(opcname::text order by opcname) from pg_opclass c join pg_am a on a.oid = opcmethod
+           where amname = 'ivfflat' and opcintype <> 'vector'::regtype),
+    array['bit_hamming_ops', 'halfvec_cosine_ops', 'halfvec_ip_ops', 'halfvec_l2_ops']);
+select throws_ok('create index on points using ivfflat ((embedding::halfvec(100)))', '42704');
+drop index points_ivf;
+-- Of the ten nearest rows by the index as many as are no farther than the tenth.
+create function share(expression text, query text) returns float language plpgsql as $$
+declare farthest float; result float;
+begin
+    perform set_config('enable_indexscan', 'off', true), set_config('enable_seqscan', 'on', true);
+    execute format('select max(d) from (select %1$s %2$s d from points order by d limit 10) s', expression, query) into farthest;
+    perform set_config('enable_indexscan', 'on', true), set_config('enable_seqscan', 'off', true);
+    execute format('select count(*) filter (where d <= $1) / 10.0 from (select %1$s %2$s d from points order by %1$s %2$s limit 10) s',
+                   expression, query) using farthest + 1e-6 into result;
+    return result;
+end $$;
+create function shares(expression text, query text) returns float language sql volatile as $$
+    select avg(share(expression, format(query, random_vector(100, i)::vector))) from generate_series(1, 15) i $$;
+set local ivfflat.probes = 17;
+create index points_half on points using ivfflat ((embedding::halfvec(100)) halfvec_l2_ops) with (lists = 20);
+select cmp_ok(shares('embedding::halfvec(100)', '<-> %L::halfvec(100)'), '>=', 0.9::float, 'recall, halfvec L2');
+select is_empty($$select * from ivfflat_index_check('points_half')$$);
+set local ivfflat.probes = 20;
+select is(shares('embedding::halfvec(100)', '<-> %L::halfvec(100)'), 1::float, 'halfvec L2, all lists: exact');
+drop index points_half;
+set local ivfflat.probes = 17;
+create index points_half on points using ivfflat ((embedding::halfvec(100)) halfvec_cosine_ops) with (lists = 20);
+select cmp_ok(shares('embedding::halfvec(100)', '<=> %L::halfvec(100)'), '>=', 0.9::float, 'recall, halfvec cosine');
+select is_empty($$select * from ivfflat_index_check('points_half')$$);
+drop index points_half;
+create index points_half on points using ivfflat ((embedding::halfvec(100)) halfvec_ip_ops) with (lists = 20);
+select cmp_ok(shares('embedding::halfvec(100)', '<#> %L::halfvec(100)'), '>=', 0.9::float, 'recall, halfvec inner product');
+insert into points (embedding) select random_vector(100, i) from generate_series(1, 200) i;
+select is_empty($$select * from ivfflat_index_check('points_half')$$);
+drop index points_half;
+create index points_bit on points using ivfflat ((binary_quantize(embedding)::bit(100)) bit_hamming_ops) with (lists = 20);
+select cmp_ok(shares('binary_quantize(embedding)::bit(100)', '<~> binary_quantize(%L::vector)::bit(100)'), '>=', 0.85::float, 'recall, bit');
+insert into points (embedding) select random_vector(100, i) from generate_series(1, 200) i;
+select is_empty($$select * from ivfflat_index_check('points_bit')$$);
+set local ivfflat.probes = 20;
+select is(shares('binary_quantize(embedding)::bit(100)', '<~> binary_quantize(%L::vector)::bit(100)'), 1::float, 'bit, all lists: exact');
+select is((select metric from ivfflat_index_info('points_bit')), 'hamming');
+select throws_ok('create index on points using ivfflat ((binary_quantize(embedding)) bit_hamming_ops)', '22023', 'column does not have dimensions');
+drop index points_bit;
 
 -- ---------------------------------------------------------------- iterative scans
 set local ivfflat.probes = 1;
