@@ -1,5 +1,5 @@
 // Codes of the members of an inverted list about the list's centre, and a bound of the distances
-// that they estimate. README.md, "Codes of members", has the formulas.
+// that they estimate. extension/ivfflat/README.md, "Codes of members", has the formulas.
 #pragma once
 
 #include "extension/core/list_layout.h"

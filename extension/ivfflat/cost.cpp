@@ -15,7 +15,7 @@ namespace {
 // Of the members of the lists that a search looks at, the share whose codes are not enough to do
 // without their vectors. Measured on MNIST: about 60 of 3,000, for the ten nearest.
 constexpr double kRefined = 0.03;
-// A member's code beside an operator's evaluation: a few nanoseconds.
+// A member's code beside an operator's evaluation: an estimate, too.
 constexpr double kCodeCost = 0.1;
 
 struct Visits {
