@@ -189,3 +189,60 @@ def test_read_only_and_rights(jobs, error_of):
     with jobs.connect() as connection:
         connection.execute("begin read only")
         assert error_of(connection.execute, "select * from jobs for update").sqlstate == "25006"
+
+
+IDLE = ("from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() "
+        "and state = 'idle in transaction'")
+
+
+def rows_of(jobs, node):
+    """Ids of rows on a node."""
+    shards = jobs.query("select shard_id from panvel.shards where relation = 'jobs'::regclass and node = %s", [node])
+    return [id for (shard,) in shards for (id,) in jobs.worker(node).query(f"select id from panvel_s{shard}.jobs")]
+
+
+def lock_and_lose(jobs, session):
+    """Locks a row on w1 in a transaction, whose session there is then ended."""
+    session.execute("begin")
+    session.execute("select from jobs where id = %s for update", [rows_of(jobs, "w1")[0]])
+    worker = jobs.worker("w1")
+    assert worker.value(f"select count(pg_terminate_backend(pid)) {IDLE}") == 1
+    wait_until(lambda: worker.value(f"select count(*) {IDLE}") == 0, 20)
+
+
+def test_statement_after_lost_locks_fails(jobs):
+    with jobs.connect() as session:
+        lock_and_lose(jobs, session)
+        for _ in range(2):  # the first finds out
+            with pytest.raises(psycopg.Error) as error:
+                session.execute("update jobs set n = 99 where id = %s", [rows_of(jobs, "w1")[0]])
+        assert error.value.sqlstate in ("08006", "25P02")
+        session.execute("rollback")
+        session.execute("update jobs set n = n + 1 where id = 1")
+    assert jobs.value("select count(*) from jobs where n = 99") == 0
+
+
+def test_commit_elsewhere_after_lost_locks_fails(jobs):
+    there = rows_of(jobs, "w2")[0]
+    with jobs.connect() as session:
+        lock_and_lose(jobs, session)
+        session.execute("update jobs set n = 99 where id = %s", [there])
+        with pytest.raises(psycopg.OperationalError) as error:
+            session.execute("commit")
+        assert error.value.sqlstate == "08006"
+        assert "had locked rows there" in error.value.diag.message_detail
+    assert jobs.value("select count(*) from jobs where n = 99") == 0
+
+
+def test_locks_given_up_with_a_savepoint_may_be_lost(jobs):
+    with jobs.connect() as session:
+        session.execute("begin; savepoint s")
+        session.execute("select from jobs where id = %s for update", [rows_of(jobs, "w1")[0]])
+        session.execute("rollback to s")
+        worker = jobs.worker("w1")
+        wait_until(lambda: worker.value(f"select count(*) {IDLE}") == 1, 20)
+        assert worker.value(f"select count(pg_terminate_backend(pid)) {IDLE}") == 1
+        wait_until(lambda: worker.value(f"select count(*) {IDLE}") == 0, 20)
+        session.execute("update jobs set n = 98 where id = %s", [rows_of(jobs, "w2")[0]])
+        session.execute("commit")
+    assert jobs.value("select count(*) from jobs where n = 98") == 1
