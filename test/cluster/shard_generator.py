@@ -108,7 +108,7 @@ class ShardQueries:
         aliases = [alias for alias in known if alias != "g"]
         group = self.random.choice(["%s", "%s", "rollup (%s, 1 + 1)", "grouping sets ((%s), ())", ""])
         value = self.shard_value(self.random.choice(aliases))
-        while "random" in value:
+        while "random" in value or "'[" in value:  # two parameters of a prepared statement are two expressions
             value = self.shard_value(self.random.choice(aliases))
         keys = self.shard_keys(known)
         what = self.random.choice(["count(*)", f"min({keys[0]}), max({keys[-1]})", f"count(distinct {keys[-1]})",
