@@ -35,9 +35,16 @@ class Writer(threading.Thread):
         self.acknowledged = []  # lists of ids
         self.unknown = []
         self.failed = []
+        self.broken = None  # what ended the thread, if not stopping
         self.stopping = threading.Event()
 
     def run(self):
+        try:
+            self.insert()
+        except BaseException as error:
+            self.broken = error
+
+    def insert(self):
         connection = None
         while not self.stopping.is_set():
             ids = list(range(self.next_id, self.next_id + 5))
@@ -99,6 +106,7 @@ def kill_during_inserts(db, choose, rounds):
             writer.stopping.set()
         for writer in writers:
             writer.join()
+    assert not any(writer.broken for writer in writers), [writer.broken for writer in writers]
     wait_for_node(db)
     # A connection that broke tells nothing about its last statement.
     for writer in writers:

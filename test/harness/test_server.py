@@ -1,9 +1,11 @@
 """The fixtures keep their own promises."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import psycopg
 import pytest
@@ -39,6 +41,42 @@ def test_kill9_keeps_what_was_committed(make_server):
     assert server.query("select a from t") == [(1,)]
     server.restart()
     assert server.value("select count(*) from t") == 1
+
+
+def test_starts_beside_lock_files_of_another_process(make_server):
+    """What a killed server leaves names its process, whose id may be another's by now."""
+    server, other = make_server("one"), make_server("other")
+    server.kill9()
+    locks = [server.data / "postmaster.pid", server.directory / f".s.PGSQL.{server.port}.lock"]
+    for lock in locks:
+        lines = lock.read_text().split("\n")
+        lock.write_text("\n".join([str(other.process.pid), *lines[1:]]))
+    assert server.start().value("select 1") == 1
+
+
+@pytest.mark.parametrize("kill", [Server.kill9, Server.kill_postmaster])
+def test_nothing_is_left_of_a_killed_server(make_server, kill):
+    """Also while it forks all the time."""
+    server = make_server()
+    stopping = threading.Event()
+
+    def connect_again_and_again():
+        while not stopping.is_set():
+            with contextlib.suppress(psycopg.Error):
+                server.connect().close()
+
+    clients = [threading.Thread(target=connect_again_and_again) for _ in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(3):
+            kill(server)
+            assert server.attached_processes() == 0
+            server.start()
+    finally:
+        stopping.set()
+        for client in clients:
+            client.join()
 
 
 def test_standby_follows(make_server):

@@ -179,8 +179,9 @@ class Server(Database):
     def try_start(self, deadline):
         """False if another program has taken the port; raises if the server does not start."""
         offset = self.log_size()
-        # Left behind by a kill; the pid in it may by now be another process of this user.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        # Left behind by a kill; the pid in them may by now be another process of this user.
+        for lock in [self.data / "postmaster.pid", *self.directory.glob(".s.PGSQL.*.lock")]:
+            lock.unlink(missing_ok=True)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 postgres.as_server_user([postgres.bindir() / "postgres", "-D", self.data]),
@@ -240,25 +241,54 @@ class Server(Database):
 
     def kill9(self):
         """Kills every process of the server at once, as a machine that loses its power."""
-        if not self.is_running():
-            self.gone()
-            return
-        self.process.send_signal(signal.SIGSTOP)  # starts no further children
-        children = self.children()
-        for pid in [self.process.pid, *children]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        wait_until(lambda: not any(self.is_alive(pid) for pid in children), 30, "end of children")
+        if self.stop_forking():
+            children = self.children()
+            for pid in [self.process.pid, *children]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.wait_killed(children)
         self.gone()
 
     def kill_postmaster(self):
         """Kills the postmaster alone; its children end by themselves when they notice."""
-        children = self.children()
-        self.process.kill()
+        if self.stop_forking():
+            children = self.children()
+            self.process.kill()
+            self.wait_killed(children)
+        self.gone()
+
+    def stop_forking(self):
+        """Stops the postmaster, so that children() are all there will be. False if it has ended."""
+        if not self.is_running():
+            return False
+        # The signal is only pending when kill() returns: a fork under way still makes a child.
+        self.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: not self.is_running() or state_of(self.process.pid) == "T", 30, "stop")
+        return self.is_running()
+
+    def wait_killed(self, children):
+        """Until nothing is left of the killed server that would keep it from starting again.
+
+        PostgreSQL refuses to start as long as a process is attached to the old shared memory. The
+        end of a process and of its memory are not one event (who reads /proc holds the memory).
+        """
         self.process.wait()
         wait_until(lambda: not any(self.is_alive(pid) for pid in children), 60, "end of children")
-        self.gone()
+        wait_until(lambda: self.attached_processes() == 0, 60, "end of the shared memory's users")
+
+    def attached_processes(self):
+        """How many processes use the shared memory that postmaster.pid names (its line 7)."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+        except FileNotFoundError:  # ended by itself
+            return 0
+        named = lines[6].split() if len(lines) > 6 else []
+        if not named:  # killed before it had any
+            return 0
+        with open("/proc/sysvipc/shm") as segments:
+            rows = [row.split() for row in segments]
+        users = rows[0].index("nattch")
+        return next((int(row[users]) for row in rows[1:] if row[1] == named[1]), 0)
 
     def pause(self):
         """Stops all processes of the server (SIGSTOP): connections stay open, nothing answers."""
@@ -325,14 +355,25 @@ def children_of(pid):
             if entry.name.isdigit() and parent_of(entry.name) == pid]
 
 
-def parent_of(pid):
-    """Parent process id, or None if there is no such process or only its zombie."""
+def status_of(pid):
+    """State ('R', 'S', 'T', 'Z', ...) and parent process id; None if there is no such process."""
     try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, parent = stat.rpartition(")")[2].split()[:2]
-    return None if state == "Z" else int(parent)
+    return state, int(parent)
+
+
+def state_of(pid):
+    status = status_of(pid)
+    return status and status[0]
+
+
+def parent_of(pid):
+    """Parent process id, or None if there is no such process or only its zombie."""
+    status = status_of(pid)
+    return None if status is None or status[0] == "Z" else status[1]
 
 
 def template_data(label):
