@@ -111,8 +111,8 @@ void flush(InsertState *state, int shard) {
     Sent *sent = palloc_object(Sent);
     sent->bytes = batch->bytes;
     sent->shard = shard;
-    sent->write = send_write(&state->modify, &state->modify.table->shards[shard], tail,
-                             batch_params(batch, state->columns, state->more));
+    sent->write = send_write(&state->modify, &state->modify.table->shards[shard], plan->command,
+                             tail, batch_params(batch, state->columns, state->more));
     state->sent = lappend(state->sent, sent);
     state->shards = bms_add_member(state->shards, shard);
     MemoryContextSwitchTo(previous);
@@ -131,17 +131,8 @@ int route(InsertState *state, TupleTableSlot *slot) {
     AttrNumber attribute = table->distribution_attribute;
     if (table->is_reference)
         return 0;
-    if (slot->tts_isnull[attribute - 1]) {
-        Relation relation = state->modify.custom.ss.ss_currentRelation;
-        const char *column =
-            NameStr(TupleDescAttr(RelationGetDescr(relation), attribute - 1)->attname);
-        ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
-                        errmsg("null value in column \"%s\" of relation \"%s\" violates not-null "
-                               "constraint",
-                               column, RelationGetRelationName(relation)),
-                        errdetail("\"%s\" is the distribution column.", column),
-                        errtablecol(relation, attribute)));
-    }
+    if (slot->tts_isnull[attribute - 1])
+        raise_null_key(&state->modify);
     ExprContext *context = state->modify.custom.ss.ps.ps_ExprContext;
     ResetExprContext(context);
     MemoryContext previous = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);

@@ -105,8 +105,21 @@ bool sends_same_to_followers(const ModifyState *state) {
     return is_replicated(state->table) && state->plan->apply_command == nullptr;
 }
 
-WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
-                        const RemoteParams *params) {
+void raise_null_key(ModifyState *state) {
+    AttrNumber attribute = state->table->distribution_attribute;
+    Relation relation = state->custom.ss.ss_currentRelation;
+    const char *column = NameStr(TupleDescAttr(RelationGetDescr(relation), attribute - 1)->attname);
+    ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+                    errmsg("null value in column \"%s\" of relation \"%s\" violates not-null "
+                           "constraint",
+                           column, RelationGetRelationName(relation)),
+                    errdetail("\"%s\" is the distribution column.", column),
+                    errtablecol(relation, attribute)));
+    pg_unreachable();
+}
+
+WriteRequest send_write(ModifyState *state, const Shard *shard, const char *command,
+                        const char *tail, const RemoteParams *params) {
     if (is_replicated(state->table) && state->plan->images == NIL)
         refuse_modification(state->table->relid,
                             "this statement, with a replication factor above 1,",
@@ -114,7 +127,7 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail
     note_written(state->table, shard);
     RemoteStatement statement = {};
     char *relation = shard_relation_name(state->table, shard);
-    char *sql = psprintf("%s%s%s", state->plan->command, relation, tail);
+    char *sql = psprintf("%s%s%s", command, relation, tail);
     statement.sql = sql;
     statement.params = params;
     statement.effect = Effect::kWrite;

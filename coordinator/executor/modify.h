@@ -53,10 +53,10 @@ void begin_modify(ModifyState *state);
 // Before the first write: evaluates the statement's subqueries that may read the table.
 void evaluate_initplans(ModifyState *state);
 
-// Sends `tail`, a statement for one shard, in CurrentMemoryContext. `params` must stay until
+// Sends command || the shard's table || tail, in CurrentMemoryContext. `params` must stay until
 // finish_write() where sends_same_to_followers().
-WriteRequest send_write(ModifyState *state, const Shard *shard, const char *tail,
-                        const RemoteParams *params);
+WriteRequest send_write(ModifyState *state, const Shard *shard, const char *command,
+                        const char *tail, const RemoteParams *params);
 
 // Whether followers execute the leader's statement again, and not for images that it returned.
 bool sends_same_to_followers(const ModifyState *state);
@@ -69,6 +69,9 @@ void finish_all_writes(ModifyState *state);
 // snapshots of a REPEATABLE READ transaction may be of different times, and a newer one has all the
 // rows that an older one could change without an error, so equal numbers are equal rows.
 PGresult *finish_write(ModifyState *state, WriteRequest *request);
+
+// Raises 23502 for a new row whose distribution column is NULL.
+[[noreturn]] void raise_null_key(ModifyState *state);
 
 // `shards`: indexes into the table's shards; null: none. `tail`: as sent to each of them.
 void explain_modify(ModifyState *state, ExplainState *es, Bitmapset *shards, const char *tail);

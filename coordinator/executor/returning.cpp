@@ -5,8 +5,10 @@
 extern "C" {
 #include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "nodes/plannodes.h"
+#include "port/pg_bswap.h"
 #include "utils/rel.h"
 }
 
@@ -15,6 +17,7 @@ namespace {
 
 constexpr int kWholeRow = -1;
 constexpr int kTableOid = -2;
+constexpr int kFromChild = -3; // column n of the child's row is this minus n
 
 int position_of(List *attributes, AttrNumber attribute) {
     int position = 0;
@@ -28,12 +31,14 @@ int position_of(List *attributes, AttrNumber attribute) {
     pg_unreachable();
 }
 
-TupleDesc fetched_columns(Relation relation, List *attributes) {
-    TupleDesc columns = CreateTemplateTupleDesc(list_length(attributes));
+TupleDesc fetched_columns(Relation relation, List *attributes, bool numbered) {
+    TupleDesc columns = CreateTemplateTupleDesc(list_length(attributes) + (numbered ? 1 : 0));
     AttrNumber position = 0;
     ListCell *cell;
     foreach (cell, attributes)
         TupleDescCopyEntry(columns, ++position, RelationGetDescr(relation), lfirst_int(cell));
+    if (numbered)
+        TupleDescInitEntry(columns, ++position, "n", INT8OID, -1, 0);
     return columns;
 }
 
@@ -52,6 +57,31 @@ Datum whole_row(Returning *returning) {
     return heap_copy_tuple_as_datum(tuple, columns);
 }
 
+int source_of(List *attributes, const Var *var) {
+    if (var->varattno == 0)
+        return kWholeRow;
+    if (var->varattno == TableOidAttributeNumber)
+        return kTableOid;
+    return position_of(attributes, var->varattno);
+}
+
+void fill_column(Returning *returning, TupleTableSlot *slot, int column, TupleTableSlot *child) {
+    int source = returning->sources[column];
+    bool *isnull = &slot->tts_isnull[column];
+    Datum *value = &slot->tts_values[column];
+    *isnull = false;
+    if (source == kWholeRow) {
+        *value = whole_row(returning);
+    } else if (source == kTableOid) {
+        *value = ObjectIdGetDatum(RelationGetRelid(returning->relation));
+    } else if (source < kFromChild) {
+        *value = slot_getattr(child, kFromChild - source, isnull);
+    } else {
+        *isnull = returning->nulls[source];
+        *value = returning->values[source];
+    }
+}
+
 } // namespace
 
 Returning *make_returning(CustomScanState *node, Relation relation, const ModifyPlan *plan) {
@@ -64,50 +94,50 @@ Returning *make_returning(CustomScanState *node, Relation relation, const Modify
     returning->attributes = attributes;
     returning->column_count = list_length(scan_columns);
     returning->sources = palloc0_array(int, returning->column_count);
-    int column = 0;
     ListCell *cell;
     foreach (cell, scan_columns) {
-        Var *var = castNode(Var, lfirst_node(TargetEntry, cell)->expr);
-        if (var->varattno == 0)
-            returning->sources[column++] = kWholeRow;
-        else if (var->varattno == TableOidAttributeNumber)
-            returning->sources[column++] = kTableOid;
-        else
-            returning->sources[column++] = position_of(attributes, var->varattno);
+        int column = foreach_current_index(cell);
+        int child = plan->by_rows ? list_nth_int(plan->from_child, column) : 0;
+        returning->sources[column] =
+            child != 0 ? kFromChild - child
+                       : source_of(attributes, castNode(Var, lfirst_node(TargetEntry, cell)->expr));
     }
-    returning->values = palloc0_array(Datum, list_length(attributes));
-    returning->nulls = palloc0_array(bool, list_length(attributes));
+    int fetched = list_length(attributes) + 1;
+    returning->values = palloc0_array(Datum, fetched);
+    returning->nulls = palloc0_array(bool, fetched);
     returning->row_values = palloc0_array(Datum, RelationGetDescr(relation)->natts);
     returning->row_nulls = palloc0_array(bool, RelationGetDescr(relation)->natts);
     // The images for followers come after them, in the same format.
-    returning->decoder = make_row_decoder(fetched_columns(relation, attributes),
+    returning->decoder = make_row_decoder(fetched_columns(relation, attributes, plan->by_rows),
                                           plan->images == NIL || images_are_binary(relation, plan));
     returning->decoder->passed_over = list_length(plan->images);
     return returning;
 }
 
-TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result,
-                             int row) {
+TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
+                             TupleTableSlot *child) {
     ExprContext *context = node->ss.ps.ps_ExprContext;
     TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
     ResetExprContext(context);
     MemoryContext previous = MemoryContextSwitchTo(context->ecxt_per_tuple_memory);
     decode_row(returning->decoder, result, row, returning->values, returning->nulls);
     ExecClearTuple(slot);
-    for (int i = 0; i < returning->column_count; i++) {
-        int source = returning->sources[i];
-        slot->tts_isnull[i] = source >= 0 && returning->nulls[source];
-        if (source == kWholeRow)
-            slot->tts_values[i] = whole_row(returning);
-        else if (source == kTableOid)
-            slot->tts_values[i] = ObjectIdGetDatum(RelationGetRelid(returning->relation));
-        else
-            slot->tts_values[i] = returning->values[source];
-    }
+    for (int i = 0; i < returning->column_count; i++)
+        fill_column(returning, slot, i, child);
     ExecStoreVirtualTuple(slot);
     MemoryContextSwitchTo(previous);
     context->ecxt_scantuple = slot;
     return node->ss.ps.ps_ProjInfo != nullptr ? ExecProject(node->ss.ps.ps_ProjInfo) : slot;
+}
+
+int64 returned_number(const Returning *returning, PGresult *result, int row) {
+    int column = list_length(returning->attributes);
+    const char *value = PQgetvalue(result, row, column);
+    if (PQfformat(result, column) == 0)
+        return strtoll(value, nullptr, 10);
+    uint64 number;
+    memcpy(&number, value, sizeof(number));
+    return static_cast<int64>(pg_ntoh64(number));
 }
 
 } // namespace panvel

@@ -15,7 +15,7 @@ struct Returning {
     Relation relation;
     List *attributes; // fetched, in the order of the result's columns (integer List)
     int column_count; // of the scan tuple
-    int *sources;     // per scan column: index into `attributes`, or one of the below
+    int *sources;     // per scan column: index into `attributes`, or what it is otherwise
     Datum *values;    // of one fetched row
     bool *nulls;
     Datum *row_values; // of one row of the relation, for whole-row references
@@ -23,11 +23,17 @@ struct Returning {
 };
 
 // For a node whose custom_scan_tlist has columns of `relation`, of which plan->returned are
-// fetched. Null when that list is empty.
+// fetched. Null when that list is empty. By rows, other columns are those of the child plan's row
+// that plan->from_child names, and the shards return the row's number in the statement as one more
+// column.
 Returning *make_returning(CustomScanState *node, Relation relation, const ModifyPlan *plan);
 
-// Decodes a row and returns it projected, valid until the next call.
-TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result,
-                             int row);
+// Decodes a row and returns it projected, valid until the next call. `child`: the child plan's row,
+// where there is one.
+TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
+                             TupleTableSlot *child = nullptr);
+
+// The number of the child's row in its statement, from 1.
+int64 returned_number(const Returning *returning, PGresult *result, int row);
 
 } // namespace panvel

@@ -47,7 +47,8 @@ SentColumns *make_sent_columns(TupleDesc relation, List *attributes) {
     columns->element_types = palloc_array(Oid, columns->count);
     for (int i = 0; i < columns->count; i++) {
         columns->attributes[i] = list_nth_int(attributes, i);
-        SentColumn sent = sent_column(TupleDescAttr(relation, columns->attributes[i] - 1));
+        SentColumn sent =
+            sent_column(TupleDescAttr(relation, columns->attributes[i] - 1)->atttypid);
         columns->element_types[i] = sent.element_type;
         // What is an element of a text array among many rows is text in a single row, too.
         if (sent.cast != nullptr)
@@ -86,8 +87,10 @@ void add_row(RowBatch *batch, SentColumns *columns, TupleTableSlot *slot) {
     MemoryContextSwitchTo(previous);
 }
 
-RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const RemoteParams *more) {
-    if (batch->row_count == 1 && more == nullptr)
+RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const RemoteParams *more,
+                           bool always_arrays) {
+    bool arrays = always_arrays || batch->row_count > 1;
+    if (!arrays && more == nullptr)
         return batch->rows[0];
     MemoryContext previous = MemoryContextSwitchTo(batch->context);
     int count = columns->count + (more != nullptr ? more->count : 0);
@@ -103,7 +106,7 @@ RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const Re
         lengths[i] = from->lengths[position];
         formats[i] = from->formats[position];
     }
-    for (int i = 0; i < columns->count && batch->row_count > 1; i++) {
+    for (int i = 0; i < columns->count && arrays; i++) {
         Oid array_type = get_array_type(columns->element_types[i]);
         StringInfoData array;
         initStringInfo(&array);

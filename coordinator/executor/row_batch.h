@@ -12,7 +12,8 @@ struct SentColumns {
     ParamEncoder *encoders;
     Oid *element_types; // of the arrays that carry many rows
 };
-// `attributes`: of the relation, in the order of the statement's parameters (integer List).
+// `attributes`: of the row type `relation`, in the order of the statement's parameters (integer
+// List).
 SentColumns *make_sent_columns(TupleDesc relation, List *attributes);
 
 struct RowBatch {
@@ -28,8 +29,10 @@ void init_row_batch(RowBatch *batch, MemoryContext parent);
 void add_row(RowBatch *batch, SentColumns *columns, TupleTableSlot *slot);
 
 // The parameters of a statement for the batch's rows: one row's values when it has one, else an
-// array of values per column; then `more` (may be null). Lives as long as the batch's rows.
-RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const RemoteParams *more);
+// array of values per column (always_arrays: also for one row); then `more` (may be null). Lives as
+// long as the batch's rows.
+RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const RemoteParams *more,
+                           bool always_arrays = false);
 
 // Appends the binary form of a one-dimensional array of the values of column `column`, as
 // array_recv() reads it. The values of the `count` rows are binary.

@@ -118,10 +118,11 @@ int64 evaluate_limit(DistributedScanState *state, ExprContext *context) {
 
 namespace {
 
-// Rows are locked where they are written, and a snapshot that is kept is the one that the
-// transaction's writes have.
+// Rows are locked, and named by their place, where they are written; and a snapshot that is kept is
+// the one that the transaction's writes have.
 bool asks_leader(const DistributedScanState *state) {
-    return locks_rows(state) || (is_replicated(state->table) && IsolationUsesXactSnapshot());
+    return locks_rows(state) || state->plan->is_target ||
+           (is_replicated(state->table) && IsolationUsesXactSnapshot());
 }
 
 } // namespace
@@ -164,7 +165,7 @@ int batch_rows(DistributedScanState *state) {
 
 // Whether other placements of these shards could answer.
 bool is_replaceable(const DistributedScanState *state, Bitmapset *shards) {
-    if (locks_rows(state) || IsolationUsesXactSnapshot())
+    if (locks_rows(state) || state->plan->is_target || IsolationUsesXactSnapshot())
         return false;
     int shard = -1;
     while ((shard = bms_next_member(shards, shard)) >= 0) {

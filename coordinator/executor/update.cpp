@@ -69,7 +69,8 @@ void send_statements(UpdateState *state) {
     int index = -1;
     while ((index = bms_next_member(state->shards, index)) >= 0)
         state->requests[state->request_count++] =
-            send_write(modify, &modify->table->shards[index], modify->plan->tail, params);
+            send_write(modify, &modify->table->shards[index], modify->plan->command,
+                       modify->plan->tail, params);
     MemoryContextSwitchTo(previous);
 }
 

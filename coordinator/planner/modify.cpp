@@ -1,6 +1,7 @@
 #include "coordinator/planner/modify.h"
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/modify_rows.h"
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/planner/row_security.h"
 #include "extension/pg/boundary.h"
@@ -46,6 +47,13 @@ enum PrivateField {
     kApplyMany,
     kJournalOne,
     kJournalMany,
+    kByRows,
+    kCtid,
+    kXmin,
+    kKey,
+    kNewKey,
+    kFromChild,
+    kActions,
 };
 
 Node *string_or_null(const char *text) {
@@ -72,6 +80,13 @@ List *private_of(const ModifyPlan *plan) {
     fields = lappend(fields, string_or_null(plan->apply_many));
     fields = lappend(fields, string_or_null(plan->journal_one));
     fields = lappend(fields, string_or_null(plan->journal_many));
+    fields = lappend(fields, makeInteger(plan->by_rows));
+    fields = lappend(fields, makeInteger(plan->ctid));
+    fields = lappend(fields, makeInteger(plan->xmin));
+    fields = lappend(fields, makeInteger(plan->key));
+    fields = lappend(fields, makeInteger(plan->new_key));
+    fields = lappend(fields, plan->from_child);
+    fields = lappend(fields, merge_private(plan));
     return fields;
 }
 
@@ -81,26 +96,48 @@ const char *text_of(const void *node) {
 
 // ------------------------------------------------------------------ RETURNING
 
-// The columns of the result relation that RETURNING uses, as the node's scan tuple; its
-// expressions are evaluated here, over what the shards return.
+// What RETURNING uses, as the node's scan tuple; its expressions are evaluated here, over what the
+// shards return and, by rows, what the child plan's rows have of other tables.
 List *returning_columns(PlannerInfo *root, List *returning) {
     List *columns = NIL;
     Oid relid = planner_rt_fetch(root->parse->resultRelation, root)->relid;
     List *vars = pull_var_clause(reinterpret_cast<Node *>(returning), PVC_INCLUDE_PLACEHOLDERS);
     ListCell *cell;
     foreach (cell, vars) {
-        Var *var = lfirst_node(Var, cell);
-        if (tlist_member(reinterpret_cast<Expr *>(var), columns) != nullptr)
+        auto *expr = static_cast<Expr *>(lfirst(cell));
+        if (tlist_member(expr, columns) != nullptr)
             continue;
-        if (var->varno != root->parse->resultRelation)
-            refuse_modification(relid, "RETURNING columns of other tables",
-                                "Return the distributed table's columns.");
-        if (var->varattno < 0 && var->varattno != TableOidAttributeNumber)
+        if (IsA(expr, Var) && castNode(Var, expr)->varno == root->parse->resultRelation &&
+            castNode(Var, expr)->varattno < 0 &&
+            castNode(Var, expr)->varattno != TableOidAttributeNumber)
             refuse_modification(relid, "RETURNING a system column", "Return the primary key.");
-        columns = lappend(columns, makeTargetEntry(reinterpret_cast<Expr *>(var),
-                                                   list_length(columns) + 1, nullptr, false));
+        columns = lappend(columns,
+                          makeTargetEntry(expr, static_cast<AttrNumber>(list_length(columns) + 1),
+                                          nullptr, false));
     }
     return columns;
+}
+
+bool is_of_target(PlannerInfo *root, Expr *expr) {
+    return IsA(expr, Var) && castNode(Var, expr)->varno == root->parse->resultRelation;
+}
+
+// For each of RETURNING's columns, the column of the child plan's rows that it is; 0: the shards'.
+List *columns_from_child(PlannerInfo *root, List *scan_columns) {
+    List *positions = NIL;
+    ListCell *cell;
+    foreach (cell, scan_columns) {
+        Expr *expr = lfirst_node(TargetEntry, cell)->expr;
+        if (is_of_target(root, expr)) {
+            positions = lappend_int(positions, 0);
+            continue;
+        }
+        TargetEntry *entry = tlist_member(expr, root->processed_tlist);
+        if (entry == nullptr)
+            elog(ERROR, "a column of RETURNING is not among the plan's");
+        positions = lappend_int(positions, entry->resno);
+    }
+    return positions;
 }
 
 List *add_attribute(List *attributes, AttrNumber attribute) {
@@ -108,10 +145,12 @@ List *add_attribute(List *attributes, AttrNumber attribute) {
 }
 
 // What the shards have to return for these scan columns.
-List *returned_attributes(Relation relation, List *scan_columns) {
+List *returned_attributes(PlannerInfo *root, Relation relation, List *scan_columns) {
     List *attributes = NIL;
     ListCell *cell;
     foreach (cell, scan_columns) {
+        if (!is_of_target(root, lfirst_node(TargetEntry, cell)->expr))
+            continue;
         Var *var = castNode(Var, lfirst_node(TargetEntry, cell)->expr);
         if (var->varattno > 0)
             attributes = add_attribute(attributes, var->varattno);
@@ -130,6 +169,41 @@ List *returned_attributes(Relation relation, List *scan_columns) {
 
 // ------------------------------------------------------------------ paths and plans
 
+void plan_returning(PlannerInfo *root, Relation relation, List *returning, CustomScan *scan,
+                    ModifyPlan *plan) {
+    if (returning == NIL)
+        return;
+    scan->custom_scan_tlist = returning_columns(root, returning);
+    plan->returned = returned_attributes(root, relation, scan->custom_scan_tlist);
+    if (plan->by_rows)
+        plan->from_child = columns_from_child(root, scan->custom_scan_tlist);
+}
+
+const CustomScanMethods *scan_methods(const ModifyPlan *plan) {
+    switch (plan->operation) {
+    case CMD_INSERT:
+        return &insert_scan_methods;
+    case CMD_UPDATE:
+        return plan->by_rows ? &update_rows_scan_methods : &update_scan_methods;
+    case CMD_MERGE:
+        return &merge_scan_methods;
+    default:
+        return plan->by_rows ? &delete_rows_scan_methods : &delete_scan_methods;
+    }
+}
+
+void build_sql(PlannerInfo *root, Relation relation, ModifyTablePath *modify, ModifyPlan *plan) {
+    if (plan->operation == CMD_INSERT)
+        build_insert_sql(root, relation, plan);
+    else if (plan->operation == CMD_MERGE)
+        build_merge_sql(root, relation, static_cast<List *>(linitial(modify->mergeActionLists)),
+                        plan);
+    else if (plan->by_rows)
+        build_row_sql(root, relation, plan);
+    else
+        build_update_sql(root, relation, plan);
+}
+
 Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *, List *,
                        List *custom_plans) {
     return pg::entry([&] {
@@ -142,32 +216,28 @@ Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *
         ModifyPlan plan = {};
         plan.operation = modify->operation;
         plan.can_set_tag = modify->canSetTag;
+        plan.by_rows = modify->operation != CMD_INSERT && custom_plans != NIL;
         if (modify->onconflict != nullptr)
             plan.on_conflict = modify->onconflict->action;
+        if (custom_plans != NIL)
+            apply_tlist_labeling(static_cast<Plan *>(linitial(custom_plans))->targetlist,
+                                 root->processed_tlist);
 
         CustomScan *scan = makeNode(CustomScan);
         scan->flags = path->flags;
         scan->scan.scanrelid = varno;
-        if (returning != NIL) {
-            scan->custom_scan_tlist = returning_columns(root, returning);
-            plan.returned = returned_attributes(relation, scan->custom_scan_tlist);
-        }
-        if (modify->operation == CMD_INSERT) {
-            Plan *child = static_cast<Plan *>(linitial(custom_plans));
-            apply_tlist_labeling(child->targetlist, root->processed_tlist);
-            scan->methods = &insert_scan_methods;
-            scan->custom_plans = custom_plans;
-            build_insert_sql(root, relation, &plan);
-        } else {
-            scan->methods =
-                modify->operation == CMD_UPDATE ? &update_scan_methods : &delete_scan_methods;
-            build_update_sql(root, relation, &plan);
-        }
+        scan->custom_plans = custom_plans;
+        scan->methods = scan_methods(&plan);
+        plan_returning(root, relation, returning, scan, &plan);
+        build_sql(root, relation, modify, &plan);
+        // MERGE's actions are computed over the child plan's rows.
+        if (modify->operation == CMD_MERGE)
+            scan->custom_scan_tlist = static_cast<List *>(copyObjectImpl(root->processed_tlist));
         scan->scan.plan.targetlist = static_cast<List *>(copyObjectImpl(returning));
         scan->custom_private = private_of(&plan);
         scan->custom_exprs =
-            list_make3(plan.params, plan.prune == nullptr ? NIL : list_make1(plan.prune->value),
-                       plan.assigned_key);
+            list_make4(plan.params, plan.prune == nullptr ? NIL : list_make1(plan.prune->value),
+                       plan.assigned_key, merge_exprs(&plan));
         // PostgreSQL labels the top plan's columns after this list, which for an ordinary
         // ModifyTable it leaves alone: those columns are RETURNING's.
         root->processed_tlist = returning;
@@ -179,6 +249,7 @@ Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *
 const CustomPathMethods insert_path_methods = {"Panvel Insert", plan_modify_path, nullptr};
 const CustomPathMethods update_path_methods = {"Panvel Update", plan_modify_path, nullptr};
 const CustomPathMethods delete_path_methods = {"Panvel Delete", plan_modify_path, nullptr};
+const CustomPathMethods merge_path_methods = {"Panvel Merge", plan_modify_path, nullptr};
 
 // The conditions of policies are the shards' own, for the same role. Those of views are not known
 // there, may not be evaluated together with the user's own, and check options need the row as the
@@ -211,9 +282,10 @@ Path *replacement_path(PlannerInfo *root, ModifyTablePath *modify) {
         path->methods = &delete_path_methods;
         break;
     default:
-        refuse_modification(planner_rt_fetch(root->parse->resultRelation, root)->relid, "MERGE",
-                            "Use INSERT ... ON CONFLICT, or UPDATE and INSERT.");
+        path->methods = &merge_path_methods;
     }
+    if (modify->operation != CMD_INSERT && is_by_rows(root))
+        path->custom_paths = list_make1(modify->subpath);
     require_no_security_conditions(root);
     return &path->path;
 }
@@ -280,6 +352,14 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
     plan->apply_many = text_of(list_nth(fields, kApplyMany));
     plan->journal_one = text_of(list_nth(fields, kJournalOne));
     plan->journal_many = text_of(list_nth(fields, kJournalMany));
+    plan->by_rows = intVal(list_nth(fields, kByRows)) != 0;
+    plan->ctid = intVal(list_nth(fields, kCtid));
+    plan->xmin = intVal(list_nth(fields, kXmin));
+    plan->key = intVal(list_nth(fields, kKey));
+    plan->new_key = intVal(list_nth(fields, kNewKey));
+    plan->from_child = static_cast<List *>(list_nth(fields, kFromChild));
+    plan->actions = merge_actions(static_cast<List *>(list_nth(fields, kActions)),
+                                  static_cast<List *>(lfourth(scan->custom_exprs)));
     plan->params = static_cast<List *>(linitial(scan->custom_exprs));
     plan->assigned_key = static_cast<Expr *>(lthird(scan->custom_exprs));
     List *prune_value = static_cast<List *>(lsecond(scan->custom_exprs));
@@ -297,6 +377,9 @@ void init_modify_planner() {
     RegisterCustomScanMethods(&insert_scan_methods);
     RegisterCustomScanMethods(&update_scan_methods);
     RegisterCustomScanMethods(&delete_scan_methods);
+    RegisterCustomScanMethods(&update_rows_scan_methods);
+    RegisterCustomScanMethods(&delete_rows_scan_methods);
+    RegisterCustomScanMethods(&merge_scan_methods);
     previous_hook = create_upper_paths_hook;
     create_upper_paths_hook = modify_upper_paths;
 }

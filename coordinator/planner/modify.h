@@ -2,8 +2,9 @@
 //
 // PostgreSQL plans the statement as for any table. At the last stage, which every query level
 // with a data-modifying command passes, its ModifyTable over a distributed table is replaced by a
-// CustomScan: over the same child plan for INSERT, over nothing for UPDATE and DELETE, whose
-// filter and new values are evaluated by the shards.
+// CustomScan: over the same child plan for INSERT, over nothing for UPDATE and DELETE whose
+// filter and new values the shards can evaluate, over the same child plan again for those whose
+// they cannot (modify_rows.h).
 #pragma once
 
 #include "extension/pg/pg.h"
@@ -17,6 +18,18 @@ extern "C" {
 #include "coordinator/planner/ship.h"
 
 namespace panvel {
+
+// An action of MERGE. Its columns go to the shards as arrays, as for UPDATE and DELETE by rows.
+struct RowAction {
+    bool matched;
+    CmdType operation; // CMD_NOTHING: DO NOTHING
+    const char *command;
+    const char *tail;
+    List *sent;  // columns of `columns`, from 1 (integer List)
+    int key;     // of INSERT the distribution column among `columns`, of UPDATE its new value; or 0
+    List *quals; // all must be true
+    List *columns; // TargetEntry *: the new row; the new values; then what names the row
+};
 
 // What the executor needs of the plan. A statement for one shard is
 //     command || the shard's table || tail
@@ -50,6 +63,16 @@ struct ModifyPlan {
     List *sent; // attribute numbers (integer List)
     const char *tail_many;
     OnConflictAction on_conflict;
+
+    // UPDATE, DELETE by rows (modify_rows.h): the child plan's rows name the rows to change. `tail`
+    // takes an array for each of the columns `sent` of the child's rows (from 1, as those below).
+    bool by_rows;
+    int ctid; // with xmin: the version of the row that was read
+    int xmin;
+    int key;          // the distribution column, which tells the shard; 0: reference table
+    int new_key;      // what the distribution column is assigned; 0: nothing
+    List *actions;    // of MERGE: RowAction *
+    List *from_child; // RETURNING: columns of the child's rows (coordinator/executor/returning.h)
 };
 
 // The plan as it was put into a CustomScan by the planner.
@@ -59,6 +82,9 @@ ModifyPlan *modify_plan_of(CustomScan *scan);
 extern const CustomScanMethods insert_scan_methods;
 extern const CustomScanMethods update_scan_methods;
 extern const CustomScanMethods delete_scan_methods;
+extern const CustomScanMethods update_rows_scan_methods;
+extern const CustomScanMethods delete_rows_scan_methods;
+extern const CustomScanMethods merge_scan_methods;
 
 // Refuses `construct` (0A000) on the table.
 [[noreturn]] void refuse_modification(Oid relid, const char *construct, const char *hint);

@@ -221,7 +221,7 @@ bool images_are_binary(Relation relation, const ModifyPlan *plan) {
     ListCell *cell;
     foreach (cell, list_concat_copy(plan->returned, plan->images)) {
         Form_pg_attribute column = TupleDescAttr(RelationGetDescr(relation), lfirst_int(cell) - 1);
-        if (!travels_in_binary(column->atttypid) || sent_column(column).cast != nullptr)
+        if (!travels_in_binary(column->atttypid) || sent_column(column->atttypid).cast != nullptr)
             return false;
     }
     return true;

@@ -122,12 +122,6 @@ List *append_assignments(PlannerInfo *root, Relation relation, StringInfo sql, M
         Expr *expr = without_domain_check(entry->expr);
         if (!is_column(expr, varno, attribute))
             assigned = lappend_int(assigned, attribute);
-        if (IsA(expr, SubscriptingRef) && castNode(SubscriptingRef, expr)->refassgnexpr != nullptr)
-            refuse_modification(table->relid, "assignment to an array element",
-                                "Assign the whole array.");
-        if (IsA(expr, FieldStore))
-            refuse_modification(table->relid, "assignment to a field of a composite column",
-                                "Assign the whole value.");
         appendStringInfo(sql, "%s%s = %s", separator, column,
                          ship_or_refuse(root, expr, "SET", params));
         separator = ", ";
@@ -148,22 +142,6 @@ void append_filter(PlannerInfo *root, List *quals, StringInfo sql, ShippedParams
                          ship_or_refuse(root, static_cast<Expr *>(lfirst(cell)), "WHERE", params));
         separator = " AND ";
     }
-}
-
-void require_single_relation(PlannerInfo *root) {
-    if (bms_membership(root->all_baserels) == BMS_SINGLETON)
-        return;
-    bool update = root->parse->commandType == CMD_UPDATE;
-    const char *hint =
-        "Read the keys first and pass them as an array: WHERE key = ANY (array), or use one "
-        "statement per row.";
-    Oid relid = planner_rt_fetch(root->parse->resultRelation, root)->relid;
-    if (list_length(root->parse->jointree->fromlist) > 1)
-        refuse_modification(relid, update ? "UPDATE ... FROM" : "DELETE ... USING", hint);
-    refuse_modification(relid,
-                        update ? "a join or subquery in WHERE of UPDATE"
-                               : "a join or subquery in WHERE of DELETE",
-                        hint);
 }
 
 // ------------------------------------------------------------------ INSERT
@@ -201,7 +179,7 @@ void append_many_rows(StringInfo sql, Relation relation, List *attributes) {
     appendStringInfoString(sql, "SELECT ");
     foreach (cell, attributes) {
         SentColumn sent =
-            sent_column(TupleDescAttr(RelationGetDescr(relation), lfirst_int(cell) - 1));
+            sent_column(TupleDescAttr(RelationGetDescr(relation), lfirst_int(cell) - 1)->atttypid);
         appendStringInfo(sql, "%sr.c%d", separator, ++number);
         if (sent.cast != nullptr)
             appendStringInfo(sql, "::%s", sent.cast);
@@ -260,8 +238,8 @@ char *qualified_type_name(Oid type) {
     return format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 }
 
-SentColumn sent_column(Form_pg_attribute column) {
-    Oid type = getBaseType(column->atttypid);
+SentColumn sent_column(Oid column_type) {
+    Oid type = getBaseType(column_type);
     // unnest() would take an array's or a composite value's parts for columns, and some types have
     // no array.
     if (travels_in_binary(type) && OidIsValid(get_array_type(type)) &&
@@ -271,7 +249,6 @@ SentColumn sent_column(Form_pg_attribute column) {
 }
 
 void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
-    require_single_relation(root);
     Index varno = root->parse->resultRelation;
     RelOptInfo *rel = find_base_rel(root, varno);
     List *quals = list_concat(extract_actual_clauses(rel->baserestrictinfo, true),
@@ -297,23 +274,34 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
     plan->params = params.exprs;
 }
 
-void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
+List *stored_columns(Relation relation) {
+    List *stored = NIL;
     TupleDesc columns = RelationGetDescr(relation);
     for (int i = 0; i < columns->natts; i++) {
         Form_pg_attribute column = TupleDescAttr(columns, i);
-        // The shard computes generated columns.
         if (!column->attisdropped && column->attgenerated == '\0')
-            plan->sent = lappend_int(plan->sent, column->attnum);
+            stored = lappend_int(stored, column->attnum);
     }
+    return stored;
+}
 
+char *insert_rows_tail(Relation relation, List *columns) {
+    StringInfoData many;
+    initStringInfo(&many);
+    append_columns(&many, relation, columns);
+    append_many_rows(&many, relation, columns);
+    return many.data;
+}
+
+void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
+    plan->sent = stored_columns(relation);
     StringInfoData one;
     StringInfoData many;
     initStringInfo(&one);
     append_columns(&one, relation, plan->sent);
-    initStringInfo(&many);
-    appendStringInfoString(&many, one.data);
     append_one_row(&one, relation, plan->sent);
-    append_many_rows(&many, relation, plan->sent);
+    initStringInfo(&many);
+    appendStringInfoString(&many, insert_rows_tail(relation, plan->sent));
 
     // The row's values come first among the parameters.
     StringInfoData end;

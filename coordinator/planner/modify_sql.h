@@ -17,6 +17,12 @@ void build_update_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan);
 // Fills command, tail, tail_many, sent and params for an INSERT.
 void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan);
 
+// The columns that an INSERT sends: the shard computes generated ones. Attribute numbers.
+List *stored_columns(Relation relation);
+
+// The tail of an INSERT of many rows, an array of each of these columns.
+char *insert_rows_tail(Relation relation, List *columns);
+
 // Appends the ON CONFLICT clause of the query, if it has one.
 void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
                         ShippedParams *params);
@@ -59,7 +65,7 @@ struct SentColumn {
     Oid element_type; // the same, or text where there is no array to carry the type
     const char *cast;
 };
-SentColumn sent_column(Form_pg_attribute column);
+SentColumn sent_column(Oid column_type);
 
 // A type's name that means the same on every server: qualified, without a typmod's defaults.
 char *qualified_type_name(Oid type);

@@ -5,6 +5,7 @@
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/join.h"
 #include "coordinator/planner/lookahead.h"
+#include "coordinator/planner/modify_rows.h"
 #include "coordinator/planner/modify_subquery.h"
 #include "coordinator/planner/scan.h"
 #include "coordinator/planner/whole_query.h"
@@ -109,6 +110,7 @@ const WholeQuery *prepare_query(Query *query) {
     QueryWalk walk = {NIL};
     check_walker(reinterpret_cast<Node *>(query), &walk);
     rewrite_filter_subqueries(query);
+    add_row_identity(query);
     return nullptr;
 }
 

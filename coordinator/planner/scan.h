@@ -40,6 +40,7 @@ struct ScanPlan {
     List *sort_collations;  // Oid List
     List *sort_nulls_first; // integer List
 
+    bool is_target;  // of UPDATE or DELETE: its rows are read where they will be written
     bool correlated; // expressions have parameters of a plan around it
     // Expressions (custom_exprs).
     List *params;        // of Expr: $1, $2, ...

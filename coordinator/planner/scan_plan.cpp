@@ -47,6 +47,7 @@ class Builder {
         plan->lock = path_lock(path_);
         plan->push_limit = path_pushes_limit(path_);
         plan->small_result = is_unique_lookup();
+        plan->is_target = is_target();
         plan->sources = sources_;
         plan->sort_columns = sort_columns_;
         plan->sort_operators = sort_operators_;
@@ -70,6 +71,13 @@ class Builder {
     }
 
   private:
+    // The relation that the statement changes: its rows are named by their place.
+    bool is_target() const {
+        return root_->parse->commandType != CMD_SELECT &&
+               root_->parse->commandType != CMD_INSERT &&
+               static_cast<int>(rel_->relid) == root_->parse->resultRelation;
+    }
+
     // Equality with every column of a unique key, all of it applied by the nodes.
     bool is_unique_lookup() const {
         return !source_.is_join() && local_quals_ == NIL &&
@@ -191,7 +199,7 @@ class Builder {
         }
     }
 
-    static ColumnSource source_of(Expr *expr) {
+    ColumnSource source_of(Expr *expr) const {
         if (!IsA(expr, Var))
             return ColumnSource::kRemote;
         switch (reinterpret_cast<Var *>(expr)->varattno) {
@@ -200,7 +208,7 @@ class Builder {
         case TableOidAttributeNumber:
             return ColumnSource::kTableOid;
         case SelfItemPointerAttributeNumber:
-            return ColumnSource::kRowIdentifier;
+            return is_target() ? ColumnSource::kRemote : ColumnSource::kRowIdentifier;
         default:
             return ColumnSource::kRemote;
         }
@@ -270,7 +278,7 @@ Plan *plan_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlis
 
 // custom_private: (select list, columns, where, order by, push limit, sources, sort columns,
 // operators, collations, nulls first, prune is array, prune hash function, group by, small result,
-// relid, join, description, lock, whole query, correlated).
+// relid, join, description, lock, whole query, correlated, is target).
 // custom_exprs: (params, prune value, limit count, limit offset), each a List.
 void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     auto text = [](const char *value) { return makeString(pstrdup(value)); };
@@ -298,6 +306,7 @@ void store_scan_plan(CustomScan *scan, const ScanPlan *plan) {
     scan->custom_private =
         lappend(scan->custom_private,
                 make_integer(has_executor_param(reinterpret_cast<Node *>(scan->custom_exprs))));
+    scan->custom_private = lappend(scan->custom_private, make_integer(plan->is_target));
 }
 
 ScanPlan *load_scan_plan(const CustomScan *scan) {
@@ -333,6 +342,7 @@ ScanPlan *load_scan_plan(const CustomScan *scan) {
     plan->lock = text(17);
     plan->whole_query = intVal(list_nth(items, 18)) != 0;
     plan->correlated = intVal(list_nth(items, 19)) != 0;
+    plan->is_target = intVal(list_nth(items, 20)) != 0;
     plan->limit_count = first(2);
     plan->limit_offset = first(3);
     return plan;

@@ -277,9 +277,14 @@ void repeat_on_followers(Followers *followers, const Shard *shard, const RemoteS
     }
 }
 
+// By rows, the number of the row comes between RETURNING's columns and the images.
+static int first_image_column(const ModifyPlan *plan) {
+    return list_length(plan->returned) + (plan->by_rows && plan->returned != NIL ? 1 : 0);
+}
+
 void send_images(Followers *followers, const ModifyPlan *plan, const Shard *shard,
                  const PGresult *result) {
-    int first_column = list_length(plan->returned);
+    int first_column = first_image_column(plan);
     if (PQntuples(result) > 0 && PQnfields(result) != first_column + list_length(plan->images))
         ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                         errmsg("a node's answer has %d columns instead of %d", PQnfields(result),
@@ -299,7 +304,7 @@ void journal_images(Followers *followers, const ModifyPlan *plan, const Shard *s
                     const PGresult *result) {
     int node_count;
     const char *nodes = stale_nodes(shard, &node_count);
-    Chunk chunk = {result, 0, 0, list_length(plan->returned)};
+    Chunk chunk = {result, 0, 0, first_image_column(plan)};
     while (nodes != nullptr && chunk.first_row < PQntuples(result)) {
         CHECK_FOR_INTERRUPTS();
         chunk.row_count = chunk_rows(result, chunk.first_row, chunk.first_column);

@@ -28,6 +28,16 @@ template <typename Context> TreeWalker walker(bool (*callback)(Node *, Context *
     return reinterpret_cast<TreeWalker>(reinterpret_cast<void *>(callback));
 }
 
+#if PG_VERSION_NUM >= 160000
+using PlanWalker = planstate_tree_walker_callback;
+#else
+using PlanWalker = bool (*)();
+#endif
+
+inline PlanWalker plan_walker(bool (*callback)(PlanState *, void *)) {
+    return reinterpret_cast<PlanWalker>(reinterpret_cast<void *>(callback));
+}
+
 template <typename Context> TreeMutator mutator(Node *(*callback)(Node *, Context *)) {
     return reinterpret_cast<TreeMutator>(reinterpret_cast<void *>(callback));
 }

@@ -11,7 +11,7 @@ import pytest
 from test_writes import Pair
 from write_generator import COLUMNS, WriteGenerator
 
-STATEMENTS = 500
+STATEMENTS = 600
 
 
 @pytest.mark.timeout(400)

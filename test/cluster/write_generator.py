@@ -128,6 +128,49 @@ class WriteGenerator:
         sets = ", ".join(f"{column} = {self.computed(column)}" for column in self.columns())
         return f"update events set {sets}{self.where()}{self.returning()}"
 
+    def by_rows(self):
+        """What the shards cannot evaluate by themselves: joins, subqueries over the row, volatile functions."""
+        n = self.random.randrange(8)
+        grp, key = self.random.randrange(8), self.key()
+        return self.one(
+            f"update events set grp = n + {n} from local where n = id{self.returning_of('n')}",
+            f"update events set name = x.t from (select n, 'n' || n as t from local) x where x.n = grp{self.returning_of('x')}",
+            f"update events e set score = o.grp from events o where o.id = e.id + 1 and o.grp > {grp} returning e.id, o.id, e.score",
+            f"update events set grp = (select n from local where n = events.grp + {n}) where id > {key}{self.returning_of('1')}",
+            f"update events set score = (select count(*) from events o where o.grp = events.grp) where id < {key}",
+            f"update events set name = 'r' || (random() * 0)::int, grp = {n} where id > {key} and random() < 2{self.returning_of('2')}",
+            f"update events set tags[{n % 3 + 1}] = name where id > {key}{self.returning_of('tags')}",
+            f"update events set id = n, grp = {n} from local where n = id{self.returning_of('n')}",
+            f"update events set score = 900 from local where n = id and n > {n}",
+            f"delete from events using local where n = grp and n > {n}{self.returning_of('n')}",
+            f"delete from events using events o where o.id = events.id + 7 and o.grp = {grp} returning events.id, o.grp",
+            f"delete from events where exists (select from local where n = grp and n < id) and id > {key}",
+            f"delete from events where grp = {grp} and random() < 2{self.returning_of('id')}",
+        )
+
+    def merge(self):
+        source = self.one(
+            "local s (n)",
+            f"(select n, n + {self.key()} as m from local) s",
+            "(select id as n, grp from events) s",
+            f"(select g as n from generate_series({self.key()}, {self.key()}) g) s",
+        )
+        columns = self.columns()
+        values = ", ".join(self.value(column) for column in columns)
+        sets = ", ".join(f"{c} = " + self.one(self.value(c), f"events.{c}") for c in self.columns())
+        actions = [
+            f"when matched and {self.one('events.grp > 3', 'events.id % 2 = 0', 's.n > 5', 'random() < 2')} then "
+            + self.one(f"update set {sets}", "delete", "do nothing"),
+            f"when matched then update set {sets}",
+            f"when not matched and s.n % 2 = 0 then insert (id, {', '.join(columns)}) values (s.n, {values})",
+            f"when not matched then insert (id, grp) values (s.n + 60, {self.random.randrange(8)})",
+        ]
+        chosen = [action for action in actions if self.random.random() < 0.6] or [actions[0]]
+        return f"merge into events using {source} on events.id = s.n {' '.join(chosen)}"
+
+    def returning_of(self, what):
+        return self.one("", f" returning id, {what}", f" returning events, {what}")
+
     def delete(self):
         return f"delete from events{self.where()}{self.returning()}"
 
@@ -137,7 +180,8 @@ class WriteGenerator:
         return f"with w as ({statement}) select * from w"
 
     def statement(self):
-        text = self.random.choices([self.insert, self.update, self.delete], [5, 4, 1])[0]()
+        kinds = [self.insert, self.update, self.by_rows, self.merge, self.delete]
+        text = self.random.choices(kinds, [10, 6, 4, 2, 1])[0]()
         if self.random.random() < 0.1 and text.count("events") == 1:
             return self.in_cte(text)
         return text

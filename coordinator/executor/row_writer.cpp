@@ -1,0 +1,130 @@
+#include "coordinator/executor/row_writer.h"
+
+#include "coordinator/replication/in_sync.h"
+
+extern "C" {
+#include "executor/executor.h"
+#include "utils/builtins.h"
+}
+
+namespace panvel {
+namespace {
+
+// A shard's rows are sent when there are so many, or so many bytes of them.
+constexpr int kBatchRows = 1000;
+constexpr size_t kBatchBytes = 512 * 1024;
+// No further row is taken while so much is under way.
+constexpr size_t kBytesUnderWay = 8 * 1024 * 1024;
+
+MemoryContext query_context(const RowWriter *writer) {
+    return writer->modify->custom.ss.ps.state->es_query_cxt;
+}
+
+// A lock is taken on the placement whose rows were read.
+WriteRequest send_lock(RowWriter *writer, const Shard *shard, const RemoteParams *params) {
+    note_written(writer->modify->table, shard);
+    RemoteStatement statement = {};
+    statement.sql = psprintf("%s%s%s", writer->command,
+                             shard_relation_name(writer->modify->table, shard), writer->tail);
+    statement.params = params;
+    statement.effect = Effect::kWrite;
+    statement.keep_prepared = true;
+    statement.shard_id = shard->shard_id;
+    return {remote_send(write_node(shard), &statement), 0, NIL, shard, statement};
+}
+
+int64 count_locked(RowStatement *statement) {
+    PGresult *result = remote_wait(statement->write.request);
+    return strtoll(PQgetvalue(result, 0, 0), nullptr, 10);
+}
+
+void finish(RowWriter *writer, RowStatement *statement) {
+    if (writer->locks)
+        writer->affected += count_locked(statement);
+    else
+        writer->affected += remote_affected(finish_write(writer->modify, &statement->write));
+    writer->bytes_under_way -= statement->bytes;
+    writer->sent = list_delete_ptr(writer->sent, statement);
+    if (writer->keep_results) {
+        writer->done = lappend(writer->done, statement);
+        return;
+    }
+    remote_release(statement->write.request);
+    pfree(statement->numbers);
+    pfree(statement);
+}
+
+void limit_under_way(RowWriter *writer) {
+    while (writer->bytes_under_way > kBytesUnderWay) {
+        int count = list_length(writer->sent);
+        auto **requests = palloc_array(RemoteRequest *, count);
+        for (int i = 0; i < count; i++)
+            requests[i] = static_cast<RowStatement *>(list_nth(writer->sent, i))->write.request;
+        int done = remote_wait_any(requests, count);
+        pfree(requests);
+        finish(writer, static_cast<RowStatement *>(list_nth(writer->sent, done)));
+    }
+}
+
+void send_batch(RowWriter *writer, int shard) {
+    RowBatch *batch = &writer->batches[shard];
+    if (batch->row_count == 0)
+        return;
+    MemoryContext previous = MemoryContextSwitchTo(query_context(writer));
+    const Shard *target = &writer->modify->table->shards[shard];
+    RowStatement *statement = palloc_object(RowStatement);
+    statement->shard = shard;
+    statement->rows = batch->row_count;
+    statement->bytes = batch->bytes;
+    statement->numbers = writer->numbers[shard];
+    writer->numbers[shard] = nullptr;
+    RemoteParams *params = batch_params(batch, writer->columns, nullptr, true);
+    statement->write =
+        writer->locks ? send_lock(writer, target, params)
+                      : send_write(writer->modify, target, writer->command, writer->tail, params);
+    writer->sent = lappend(writer->sent, statement);
+    writer->shards = bms_add_member(writer->shards, shard);
+    MemoryContextSwitchTo(previous);
+    writer->bytes_under_way += batch->bytes;
+    clear_row_batch(batch);
+    limit_under_way(writer);
+}
+
+} // namespace
+
+RowWriter *make_row_writer(ModifyState *modify, const char *command, const char *tail,
+                           TupleDesc row, List *positions) {
+    RowWriter *writer = palloc0_object(RowWriter);
+    writer->modify = modify;
+    writer->command = command;
+    writer->tail = tail;
+    writer->columns = make_sent_columns(row, positions);
+    writer->batches = palloc0_array(RowBatch, modify->table->shard_count);
+    writer->numbers = palloc0_array(int *, modify->table->shard_count);
+    for (int i = 0; i < modify->table->shard_count; i++)
+        init_row_batch(&writer->batches[i], CurrentMemoryContext);
+    return writer;
+}
+
+void write_row(RowWriter *writer, int shard, TupleTableSlot *slot, int number) {
+    RowBatch *batch = &writer->batches[shard];
+    if (writer->numbers[shard] == nullptr)
+        writer->numbers[shard] =
+            static_cast<int *>(MemoryContextAlloc(query_context(writer), sizeof(int) * kBatchRows));
+    writer->numbers[shard][batch->row_count] = number;
+    add_row(batch, writer->columns, slot);
+    writer->written++;
+    if (batch->row_count >= kBatchRows || batch->bytes >= kBatchBytes)
+        send_batch(writer, shard);
+}
+
+void flush_rows(RowWriter *writer) {
+    for (int i = 0; i < writer->modify->table->shard_count; i++)
+        send_batch(writer, i);
+    while (writer->sent != NIL)
+        finish(writer, static_cast<RowStatement *>(linitial(writer->sent)));
+    if (!writer->locks)
+        finish_all_writes(writer->modify);
+}
+
+} // namespace panvel
