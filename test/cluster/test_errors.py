@@ -46,15 +46,13 @@ def test_two_roles_need_two_connections(db, error_of):
     try:
         with db.connect(autocommit=False) as session:
             session.execute("set panvel.max_connections_per_node = 2")
-            session.execute("insert into shop.items select i, i, 1 from generate_series(10, 30) i")
+            session.execute("select from shop.items for update")
             session.execute(f"set local role {roles[0]}")
-            session.execute("insert into shop.items select i, i, 1 from generate_series(40, 60) i")
+            session.execute("select from shop.items for update skip locked")
             session.execute(f"savepoint a; set local role {roles[1]}")
             error = error_of(session.execute, "select count(*) from shop.items")
             assert error.sqlstate == "53300" and "max_connections_per_node" in error.diag.message_hint
             session.execute("rollback to a; commit")
-            assert session.execute("select count(*) from shop.items").fetchone() == (43,)
-            session.rollback()
             # Not in one transaction: an idle connection gives way.
             for role in roles * 2:
                 session.execute(f"set role {role}")

@@ -29,8 +29,9 @@ TEST(ListLayout, EveryDimensionFitsItsPages) {
                 ASSERT_GE(l.pieces * l.piece_bytes, bytes);
                 ASSERT_LT((l.pieces - 1) * l.piece_bytes, bytes);
                 ASSERT_LT(l.page_of(l.members - 1, l.pieces - 1), l.vector_pages);
-                if (dim * bits <= 1600)
+                if (dim * bits <= 1600) {
                     ASSERT_EQ(l.coded, l.padded) << dim;
+                }
             }
         }
     }
@@ -142,8 +143,9 @@ TEST(MemberBounds, AreExceededAndNotFarFromTheTruth) {
                 EXPECT_LT(two.gap, 0.8 * one.gap) << dim << " " << offset;
                 // |r| = |p| = sqrt(dim): four standard errors of one bit are 2 x 4 x 0.755 x
                 // sqrt(dim).
-                if (offset == 0)
+                if (offset == 0) {
                     EXPECT_LT(one.gap, (metric == Metric::kL2 ? 8 : 4) * std::sqrt(dim)) << dim;
+                }
             }
         }
     }
