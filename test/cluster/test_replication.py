@@ -92,6 +92,9 @@ WRITES = [
     ("update items set id = id, k = 5 where id = 9", 1),
     ("update items set id = 9, k = 6 where id = 9", 1),
     ("update items set v = 'never' where id = -1", 0),
+    ("update items set v = v || n, k = n from generate_series(1, 9) n where n = id", 9),
+    ("update items set v = 'random' || (random() * 0)::text where id < 50", 49),
+    ("delete from items using generate_series(1, 9) n where n = id", 9),
     ("delete from items where id = 12", 1),
     ("delete from items where k in (1, 2)", 86),
     ("delete from items", 300),
@@ -125,6 +128,9 @@ def test_returning_gives_what_was_asked_for(items):
         rows = session.execute("update items set v = 'x', k = 70 where id in (1, 2) returning k + 1, v, g, e").fetchall()
         assert sorted(rows) == [(71, "x", 140, "[1,1,2]"), (71, "x", 140, "[2,1,2]")]
         assert session.execute("delete from items where id = 3 returning v").fetchall() == [("v3",)]
+        rows = session.execute("update items set k = n from generate_series(5, 6) n where n = id returning n, items.k, v").fetchall()
+        assert sorted(rows) == [(5, 5, "v5"), (6, 6, "v6")]
+        assert session.execute("delete from items using (values (7)) s (n) where n = id returning 'gone'").fetchall() == [("gone",)]
         upsert = "insert into items values (4, 0, 'y'), (400, 0, 'z') on conflict (id) do update set v = 'w' returning id, v"
         assert sorted(session.execute(upsert).fetchall()) == [(4, "w"), (400, "z")]
     assert_equal_placements(items)
@@ -163,6 +169,8 @@ def test_what_cannot_be_followed_is_refused(cluster, error_of):
     ):
         error = error_of(cluster.execute, statement)
         assert error.sqlstate == "0A000" and "primary key column n" in str(error)
+    error = error_of(cluster.execute, "merge into t using (values (1)) s (i) on i = id when matched then delete")
+    assert error.sqlstate == "0A000" and "replication factor" in str(error)
     cluster.execute("update t set n = n, v = 2")
     cluster.execute("insert into t values (1, 1, 7, 7) on conflict (id, n) do update set n = excluded.n, u = excluded.u")
     assert cluster.query("select * from t") == [(1, 1, 7, 2)]
