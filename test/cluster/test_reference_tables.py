@@ -178,7 +178,19 @@ def test_refusals(labels, error_of):
     refused("select panvel.create_reference_table('labels')", "55000", "already distributed")
     refused("select panvel.create_reference_table(null)", "22004", "must not be null")
     refused("select panvel.create_distributed_table('d', 'id', colocate_with => 'labels')", "42809", "reference table")
-    refused("update labels set label = 'x' where random() < 2", "0A000", "volatile")
+    labels.execute("create table keyless (n int)")
+    labels.execute("select panvel.create_reference_table('keyless')")
+    labels.execute("insert into keyless values (1)")
+    refused("update keyless set n = random() * 9", "0A000", "keyless")
+
+
+def test_writes_by_rows_give_equal_copies(labels):
+    """What is evaluated once, here, and not again on every copy."""
+    labels.execute("update labels set label = id || 'r' || random() where random() < 0.5")
+    labels.execute("update labels set label = 'n' || n from generate_series(1, 9) n where n = id")
+    labels.execute("delete from labels using generate_series(10, 19) n where n = id")
+    rows = equal_copies(labels)
+    assert len(rows) == 290 and {row[1] for row in rows if row[0] < 10} == {f"n{n}" for n in range(1, 10)}
 
 
 def test_a_node_that_is_down(make_cluster, error_of):
