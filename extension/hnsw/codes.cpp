@@ -23,22 +23,71 @@ void put_edge(const GraphIndex *graph, const ann::NeighborList &list, uint32 pla
     put_edge(graph, list, place, edge, &writer);
 }
 
+RotationCache::RotationCache(const GraphIndex *graph, ann::Arena arena, size_t max_bytes)
+    : padded_(ann::padded_dim(graph->layout.dim)), page_slots_(graph->page_slots[kElementPage]) {
+    size_t elements = static_cast<size_t>(RelationGetNumberOfBlocks(graph->relation)) * page_slots_;
+    places_ = std::min(elements, max_bytes / (sizeof(uint64) + padded_ * sizeof(float)));
+    keys_ = arena.array<uint64>(places_);
+    std::fill_n(keys_, places_, ann::Link::none().key());
+    vectors_ = arena.array<float>(places_ * padded_);
+}
+
+size_t RotationCache::place_of(ann::Link link) const {
+    return (static_cast<uint64>(link.block) * page_slots_ + link.slot) % places_;
+}
+
+const float *RotationCache::find(ann::Link link) const {
+    if (places_ == 0)
+        return nullptr;
+    size_t place = place_of(link);
+    return keys_[place] == link.key() ? vectors_ + place * padded_ : nullptr;
+}
+
+void RotationCache::put(ann::Link link, const float *rotated) {
+    if (places_ == 0)
+        return;
+    size_t place = place_of(link);
+    keys_[place] = link.key();
+    memcpy(vectors_ + place * padded_, rotated, padded_ * sizeof(float));
+}
+
+void rotate_element(const GraphIndex *graph, ann::Link link, const void *vector, Rotated *out) {
+    RotationCache *cache = graph->rotations;
+    if (const float *known = cache != nullptr ? cache->find(link) : nullptr; known != nullptr) {
+        memcpy(out->x, known, ann::padded_dim(graph->layout.dim) * sizeof(float));
+        return;
+    }
+    *out = Rotated(graph, vector);
+    if (cache != nullptr)
+        cache->put(link, out->x);
+}
+
 void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCode *out) {
+    RotationCache *cache = graph->rotations;
+    if (const float *known = cache != nullptr ? cache->find(link) : nullptr; known != nullptr) {
+        encode_edge(graph, from.x, known, out);
+        return;
+    }
     OpenElement element;
     *out = {};
     if (!open_element(graph, link, BUFFER_LOCK_SHARE, Parts::kVector, &element))
         return;
     Rotated to(graph, element.image.vector(graph->layout));
     close_element(element);
+    if (cache != nullptr)
+        cache->put(link, to.x);
     encode_edge(graph, from, to, out);
 }
 
 ann::QueryTable *make_query_table(GraphIndex *graph, const void *query) {
+    return make_query_table(graph, Rotated(graph, query));
+}
+
+ann::QueryTable *make_query_table(GraphIndex *graph, const Rotated &query) {
     uint32 padded = ann::padded_dim(graph->layout.dim);
-    Rotated rotated(graph, query);
     auto *table = static_cast<ann::QueryTable *>(palloc(sizeof(ann::QueryTable)));
     auto *sums = static_cast<uint8 *>(palloc(ann::table_bytes(padded)));
-    *table = ann::make_table(rotated.x, padded, graph->meta.code_bits, sums);
+    *table = ann::make_table(query.x, padded, graph->meta.code_bits, sums);
     return table;
 }
 

@@ -226,7 +226,8 @@ uint32 encode_changes(GraphIndex *graph, ann::Link link, int level, const Neighb
     alignas(8) uint8 vector[kMaxCodedBytes];
     if (!graph->layout.has_codes(level) || !copy_vector(graph, link, vector))
         return 0;
-    Rotated from(graph, vector);
+    Rotated from;
+    rotate_element(graph, link, vector, &from);
     *out = static_cast<PlacedEdge *>(palloc(after.capacity * sizeof(PlacedEdge)));
     uint32 count = 0;
     for (uint32 i = 0; i < after.capacity; i++) {

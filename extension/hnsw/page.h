@@ -71,6 +71,8 @@ struct Meta {
 };
 
 // An open index: what the metapage said, and how its pages are laid out. In palloc'd memory.
+class RotationCache; // extension/hnsw/codes.h
+
 struct GraphIndex {
     Relation relation;
     Meta meta;
@@ -80,6 +82,7 @@ struct GraphIndex {
     ann::VectorSpace space;
     uint8 *gathered;               // image of a large element, NULL where elements fit a page
     size_t gathered_bytes;         // room there
+    RotationCache *rotations;      // of a vacuum, else NULL
     uint16 page_slots[kPageKinds]; // slots_per_page()
 
     float distance(const void *a, const void *b) const { return space.distance(a, b); }

@@ -7,6 +7,8 @@
 
 extern "C" {
 #include "commands/vacuum.h"
+#include "miscadmin.h"
+#include "postmaster/autovacuum.h"
 #include "storage/lmgr.h"
 }
 
@@ -146,8 +148,10 @@ uint32 fit_own(Repair *repair) {
 // Estimates the distances of the dead neighbours' neighbours; each by the first that leads to it.
 void estimate_two_hops(Repair *repair, ann::ArenaVector<ann::Candidate> *out) {
     VacuumState *vacuum = repair->vacuum;
-    PageGraph pages{repair->graph(), repair->vector,
-                    make_query_table(repair->graph(), repair->vector), nullptr, repair->level};
+    Rotated rotated;
+    rotate_element(repair->graph(), repair->link, repair->vector, &rotated);
+    PageGraph pages{repair->graph(), repair->vector, make_query_table(repair->graph(), rotated),
+                    nullptr, repair->level};
     ann::Link dead[ann::kMaxSlots];
     uint32 dead_count = 0;
     for (uint32 i = 0; i < repair->before.capacity; i++)
@@ -291,6 +295,18 @@ uint32 live_elements(VacuumState *vacuum, BlockNumber block, PageElement *out) {
     return count;
 }
 
+// Half of the memory that a vacuum may use; PostgreSQL's list of dead rows is the other.
+void remember_rotations(VacuumState *vacuum) {
+    GraphIndex *graph = vacuum->graph;
+    if (graph->meta.code_bits == 0)
+        return;
+    int kilobytes = IsAutoVacuumWorkerProcess() && autovacuum_work_mem != -1 ? autovacuum_work_mem
+                                                                             : maintenance_work_mem;
+    graph->rotations = vacuum->arena.array<RotationCache>(1);
+    new (graph->rotations)
+        RotationCache(graph, vacuum->arena, static_cast<size_t>(kilobytes) * 1024 / 2);
+}
+
 void repair_element(VacuumState *vacuum, const PageElement &element) {
     std::span<Bridge> bridges = vacuum->bridges_of(element.link);
     if (element.touched || !bridges.empty())
@@ -309,6 +325,7 @@ void repair_graph(VacuumState *vacuum) {
     if (vacuum->dead.empty())
         return;
     bridge_tree(vacuum);
+    remember_rotations(vacuum);
     vacuum->expansion = vacuum->arena.array<ann::Expansion>(1);
     auto *elements =
         vacuum->arena.array<PageElement>(slots_per_page(vacuum->graph->layout, kElementPage));
