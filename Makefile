@@ -14,6 +14,8 @@ PANVEL_SOAK_SECONDS ?= 600
 GENERATOR := $(if $(shell command -v ninja),Ninja,Unix Makefiles)
 PYTEST = PG_CONFIG=$(PG_CONFIG) PANVEL_BUILD=$(abspath $(BUILD)) $(PYTHON) -B -m pytest
 
+SIDE_BY_SIDE = --numprocesses 2 --dist loadfile
+
 export PG_CONFIG
 
 .PHONY: all install uninstall check installcheck soak demo bench lint format clean deps help
@@ -32,15 +34,16 @@ uninstall:
 	sed 's|^|$(DESTDIR)|' $(BUILD)/install_manifest.txt | $(SUDO) xargs rm -fv
 
 # ---------------------------------------------------------------------- tests (test/README.md)
+# Files of tests run two at a time, as they mostly wait for servers.
 # Tests run on a build with crash points and test functions; what stays installed has none.
 check:
 	$(MAKE) install CRASH_POINTS=ON
-	$(PYTEST) test; echo $$? > $(BUILD)/check.status
+	$(PYTEST) $(SIDE_BY_SIDE) test; echo $$? > $(BUILD)/check.status
 	$(MAKE) install > /dev/null
 	exit $$(cat $(BUILD)/check.status)
 
 installcheck:
-	$(PYTEST) test --ignore=test/unit --ignore=test/bench
+	$(PYTEST) $(SIDE_BY_SIDE) test --ignore=test/unit --ignore=test/bench
 
 soak: install
 	PANVEL_SOAK_SECONDS=$(PANVEL_SOAK_SECONDS) $(PYTEST) test -m soak
