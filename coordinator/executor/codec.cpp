@@ -13,9 +13,7 @@ extern "C" {
 }
 
 namespace panvel {
-namespace {
 
-// Types whose binary form is an OID of this server.
 bool is_object_identifier(Oid type) {
     switch (type) {
     case REGPROCOID:
@@ -34,6 +32,8 @@ bool is_object_identifier(Oid type) {
         return false;
     }
 }
+
+namespace {
 
 bool composite_travels_in_binary(Oid type) {
     TupleDesc columns = lookup_rowtype_tupdesc_copy(type, -1);

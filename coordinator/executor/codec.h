@@ -12,6 +12,10 @@ extern "C" {
 
 namespace panvel {
 
+// Whether the type's values are numbers of this server for something that other servers know by
+// name (regclass).
+bool is_object_identifier(Oid type);
+
 // Whether values of the type travel in binary form in both directions.
 bool travels_in_binary(Oid type);
 

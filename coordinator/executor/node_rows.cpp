@@ -16,6 +16,7 @@ RemoteRequest *send(NodeRows *rows, const char *sql, const RemoteParams *params,
     MemoryContext old = MemoryContextSwitchTo(rows->context);
     RemoteStatement statement = {sql, params, effect, keep_prepared, binary};
     statement.shard_id = rows->shard_id;
+    statement.guarded = rows->guarded && effect == Effect::kReadOnce;
     RemoteRequest *request = remote_send(rows->node_id, &statement);
     MemoryContextSwitchTo(old);
     return request;

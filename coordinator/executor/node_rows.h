@@ -32,6 +32,7 @@ struct NodeRows {
     bool locks;       // rows, which stay so until the end of the transaction
     int batch_rows;   // rows per FETCH
     bool replaceable; // another placement could answer
+    bool guarded;     // sent ahead: its failure must not end the transaction on the node
 
     SharedAnswer *shared; // where the rows are; null: this query is sent by itself
     int shared_number;    // which of its queries this is, from 0

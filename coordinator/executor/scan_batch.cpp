@@ -90,7 +90,8 @@ char *batch_statement(const DistributedScanState *state, const char *sql) {
         appendStringInfo(&text, "p%d, ", i + 1);
     appendStringInfoString(&text, "n), LATERAL (");
     append_with_columns(&text, sql);
-    appendStringInfoString(&text, ") s");
+    // Not to be joined in another order than that of the queries.
+    appendStringInfoString(&text, " OFFSET 0) s");
     return text.data;
 }
 
@@ -137,6 +138,7 @@ void send_batch(DistributedScanState *state, List *runs) {
         RemoteStatement statement = {batch_statement(state, sql), params, Effect::kReadOnce, true,
                                      state->decoder->binary};
         statement.shard_id = first->streams[first->stream_count - 1].rows.shard_id;
+        statement.guarded = true;
         answer->request = remote_send(group->node_id, &statement);
     }
     MemoryContextSwitchTo(old);

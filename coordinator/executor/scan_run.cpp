@@ -285,6 +285,7 @@ void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
     rows->decoder = state->decoder;
     rows->locks = locks_rows(state);
     rows->replaceable = is_replaceable(state, group->shards);
+    rows->guarded = run->early;
     stream->shards = group->shards;
     stream->done = false;
     rows->bounded = is_bounded(state, run->limit);
@@ -362,26 +363,34 @@ bool prepare_run_ahead(DistributedScanState *state) {
     return true;
 }
 
+namespace {
+
+void send_early(DistributedScanState *state, ScanRun *run) {
+    run->early = true;
+    send_run(state, run);
+}
+
+} // namespace
+
 void send_runs_ahead(DistributedScanState *state) {
-    List *alike = NIL;
-    auto send = [&] {
-        if (list_length(alike) > 1)
-            send_batch(state, alike);
-        else if (alike != NIL)
-            send_run(state, static_cast<ScanRun *>(linitial(alike)));
-        list_free(alike);
-        alike = NIL;
-    };
     ListCell *cell;
     foreach (cell, state->ahead) {
-        auto *run = static_cast<ScanRun *>(lfirst(cell));
-        if (run->sent)
+        auto *first = static_cast<ScanRun *>(lfirst(cell));
+        if (first->sent)
             continue;
-        if (alike != NIL && !can_be_batched(state, static_cast<ScanRun *>(linitial(alike)), run))
-            send();
-        alike = lappend(alike, run);
+        List *alike = list_make1(first);
+        ListCell *other;
+        for_each_cell(other, state->ahead, lnext(state->ahead, cell)) {
+            auto *run = static_cast<ScanRun *>(lfirst(other));
+            if (!run->sent && can_be_batched(state, first, run))
+                alike = lappend(alike, run);
+        }
+        if (list_length(alike) > 1)
+            send_batch(state, alike);
+        else
+            send_early(state, first);
+        list_free(alike);
     }
-    send();
 }
 
 void drop_runs_ahead(DistributedScanState *state) {

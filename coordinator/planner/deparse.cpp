@@ -32,6 +32,8 @@ struct Naming {
 struct Parameterize {
     Naming *naming;
     ShippedParams *params;
+    bool conditional; // the part may not be evaluated at all
+    bool delayed;     // inside a part that must not be evaluated before it is asked for
 };
 
 // Position ($n) of an expression among the parameters; equal ones share one.
@@ -96,18 +98,76 @@ AttrNumber joined_column(Naming *naming, const Var *var) {
     return static_cast<AttrNumber>(list_length(naming->columns));
 }
 
+// (SELECT $n): a value that the worker's planner does not know, else it would compute 1 / $n ahead.
+Node *make_unknown(Node *value) {
+    Query *query = makeNode(Query);
+    query->commandType = CMD_SELECT;
+    query->canSetTag = true;
+    query->jointree = makeFromExpr(NIL, nullptr);
+    query->targetList =
+        list_make1(makeTargetEntry(reinterpret_cast<Expr *>(value), 1, nullptr, false));
+    SubLink *link = makeNode(SubLink);
+    link->subLinkType = EXPR_SUBLINK;
+    link->subselect = reinterpret_cast<Node *>(query);
+    link->location = -1;
+    return reinterpret_cast<Node *>(link);
+}
+
+Node *parameterize_mutator(Node *node, Parameterize *context);
+Node *parameterize_parts(Node *node, Parameterize *context);
+
+// The arguments, of which those after the first are evaluated only where that does not decide.
+List *parameterize_until_decided(List *args, Parameterize *context) {
+    Parameterize inner = *context;
+    List *result = NIL;
+    ListCell *cell;
+    foreach (cell, args) {
+        result = lappend(result, parameterize_mutator(static_cast<Node *>(lfirst(cell)), &inner));
+        inner.conditional = true;
+    }
+    return result;
+}
+
+Node *parameterize_case(const CaseExpr *expr, Parameterize *context) {
+    Parameterize inner = *context;
+    auto *result = makeNode(CaseExpr);
+    *result = *expr;
+    result->args = NIL;
+    ListCell *cell;
+    foreach (cell, expr->args) {
+        auto *when = makeNode(CaseWhen);
+        *when = *lfirst_node(CaseWhen, cell);
+        auto mutate = [&](Expr *part) {
+            return reinterpret_cast<Expr *>(
+                parameterize_mutator(reinterpret_cast<Node *>(part), &inner));
+        };
+        when->expr = mutate(when->expr);
+        inner.conditional = true;
+        when->result = mutate(when->result);
+        result->args = lappend(result->args, when);
+    }
+    result->defresult = reinterpret_cast<Expr *>(
+        parameterize_mutator(reinterpret_cast<Node *>(expr->defresult), &inner));
+    return reinterpret_cast<Node *>(result);
+}
+
 Node *parameterize_mutator(Node *node, Parameterize *context) {
     if (node == nullptr)
         return nullptr;
-    if (!IsA(node, List) && !IsA(node, CaseWhen) &&
-        is_evaluated_locally(node, context->naming->relids)) {
+    if (!IsA(node, List) && is_free_of_columns(node, context->naming->relids)) {
+        if (context->conditional && may_raise(node)) {
+            Parameterize inner = *context;
+            inner.delayed = true;
+            return parameterize_parts(node, &inner);
+        }
         // NULL and the truth values are part of the condition's shape, not values to vary.
         if (IsA(node, Const)) {
             Const *constant = castNode(Const, node);
             if (constant->constisnull || constant->consttype == BOOLOID)
                 return static_cast<Node *>(copyObjectImpl(node));
         }
-        return make_shipped_param(reinterpret_cast<Expr *>(node), context->params);
+        Node *param = make_shipped_param(reinterpret_cast<Expr *>(node), context->params);
+        return context->delayed && !IsA(node, Const) ? make_unknown(param) : param;
     }
     if (IsA(node, Var)) {
         Var *var = static_cast<Var *>(copyObjectImpl(node));
@@ -123,6 +183,19 @@ Node *parameterize_mutator(Node *node, Parameterize *context) {
         var->varnosyn = 0;
         var->varattnosyn = 0;
         return reinterpret_cast<Node *>(var);
+    }
+    return parameterize_parts(node, context);
+}
+
+Node *parameterize_parts(Node *node, Parameterize *context) {
+    if (IsA(node, CaseExpr) && castNode(CaseExpr, node)->arg == nullptr)
+        return parameterize_case(castNode(CaseExpr, node), context);
+    if (IsA(node, BoolExpr) || IsA(node, CoalesceExpr)) {
+        Node *result = static_cast<Node *>(copyObjectImpl(node));
+        List **args = IsA(node, BoolExpr) ? &castNode(BoolExpr, result)->args
+                                          : &castNode(CoalesceExpr, result)->args;
+        *args = parameterize_until_decided(*args, context);
+        return result;
     }
     if (is_length_coercion(node)) {
         auto *cast = castNode(FuncExpr, node);
@@ -170,7 +243,7 @@ char *deparse_named(Node *node, List *entries, List *aliases) {
 }
 
 Node *parameterize(Naming *naming, Expr *expr, ShippedParams *params) {
-    Parameterize context = {naming, params};
+    Parameterize context = {naming, params, false, false};
     return parameterize_mutator(reinterpret_cast<Node *>(expr), &context);
 }
 

@@ -6,6 +6,7 @@ extern "C" {
 #include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/placeholder.h"
 #include "optimizer/restrictinfo.h"
@@ -137,15 +138,25 @@ bool is_split_by_shards(PlannerInfo *root, const RemoteRel *outer, const RemoteR
     return are_colocated(root, outer, inner, type, on);
 }
 
+// A node may apply the conditions of one statement in any order: one that could tell what rows it
+// sees must not stand beside those that hide rows from it (security barriers, policies).
+bool keeps_secrets(PlannerInfo *root, const RelOptInfo *joined, const RestrictInfo *clause) {
+    int member = -1;
+    while (!clause->leakproof && (member = bms_next_member(joined->relids, member)) >= 0)
+        if (find_base_rel(root, member)->baserestrict_min_security < clause->security_level)
+            return false;
+    return true;
+}
+
 // Splits the join's clauses into those of ON and those that filter its rows. False when one cannot
 // be computed by the shards.
-bool split_clauses(RelOptInfo *joined, Relids known, JoinType type, List *clauses, List **on,
-                   List **where) {
+bool split_clauses(PlannerInfo *root, RelOptInfo *joined, Relids known, JoinType type,
+                   List *clauses, List **on, List **where) {
     ListCell *cell;
     foreach (cell, clauses) {
         RestrictInfo *clause = lfirst_node(RestrictInfo, cell);
         if (clause->pseudoconstant || !bms_is_subset(clause->clause_relids, known) ||
-            !is_shippable(known, clause->clause))
+            !is_shippable(known, clause->clause) || !keeps_secrets(root, joined, clause))
             return false;
         JoinCondition *condition = make_condition(clause->clause);
         if (IS_OUTER_JOIN(type) && RINFO_IS_PUSHED_DOWN(clause, joined->relids))
@@ -184,7 +195,7 @@ RemoteRel *make_join(PlannerInfo *root, RelOptInfo *joined, const RemoteRel *out
                      const RemoteRel *inner, JoinType type, List *clauses) {
     auto *join = palloc0_object(RemoteRel);
     Relids known = bms_union(outer->visible, inner->visible);
-    if (!split_clauses(joined, known, type, clauses, &join->on, &join->where) ||
+    if (!split_clauses(root, joined, known, type, clauses, &join->on, &join->where) ||
         !is_split_by_shards(root, outer, inner, type, join->on))
         return nullptr;
     bool exists = type == JOIN_SEMI || type == JOIN_ANTI;
@@ -227,12 +238,11 @@ RemoteRel *make_join(PlannerInfo *root, RelOptInfo *joined, const RemoteRel *out
     return join;
 }
 
-// What cannot be done over a join as a whole: row locks and their rechecks, conditions that must be
-// applied before others, expressions that have to be computed below an outer join.
+// What cannot be done over a join as a whole: row locks and their rechecks, expressions that have
+// to be computed below an outer join.
 bool query_allows_joins(PlannerInfo *root, RelOptInfo *joined) {
     if ((root->parse->commandType != CMD_SELECT && root->parse->commandType != CMD_INSERT) ||
-        root->rowMarks != NIL || root->qual_security_level > 0 ||
-        !bms_is_empty(joined->lateral_relids))
+        root->rowMarks != NIL || !bms_is_empty(joined->lateral_relids))
         return false;
     ListCell *cell;
     foreach (cell, root->placeholder_list)

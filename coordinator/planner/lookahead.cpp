@@ -13,20 +13,21 @@ namespace panvel {
 namespace {
 
 // Whether the path hands on what a remote query with a small result gives.
-bool asks_for_a_few_rows(const Path *path) {
+bool asks_for_a_few_rows(PlannerInfo *root, const Path *path) {
     switch (nodeTag(path)) {
     case T_LimitPath:
-        return asks_for_a_few_rows(reinterpret_cast<const LimitPath *>(path)->subpath);
+        return asks_for_a_few_rows(root, reinterpret_cast<const LimitPath *>(path)->subpath);
     case T_ProjectionPath:
-        return asks_for_a_few_rows(reinterpret_cast<const ProjectionPath *>(path)->subpath);
+        return asks_for_a_few_rows(root, reinterpret_cast<const ProjectionPath *>(path)->subpath);
     case T_SubqueryScanPath:
-        return asks_for_a_few_rows(reinterpret_cast<const SubqueryScanPath *>(path)->subpath);
+        return asks_for_a_few_rows(path->parent->subroot,
+                                   reinterpret_cast<const SubqueryScanPath *>(path)->subpath);
     case T_SortPath:
-        return asks_for_a_few_rows(reinterpret_cast<const SortPath *>(path)->subpath);
+        return asks_for_a_few_rows(root, reinterpret_cast<const SortPath *>(path)->subpath);
     case T_AggPath:
-        return asks_for_a_few_rows(reinterpret_cast<const AggPath *>(path)->subpath);
+        return asks_for_a_few_rows(root, reinterpret_cast<const AggPath *>(path)->subpath);
     case T_CustomPath:
-        return has_small_result(reinterpret_cast<const CustomPath *>(path));
+        return has_small_result(root, reinterpret_cast<const CustomPath *>(path));
     default:
         return false;
     }
@@ -85,8 +86,10 @@ void add_loop(PlannerInfo *root, RelOptInfo *joined, JoinType type, Path *outer,
 
 void add_lookahead_paths(PlannerInfo *root, RelOptInfo *joined, RelOptInfo *outer,
                          RelOptInfo *inner, JoinType type, JoinPathExtraData *extra) {
-    if ((type != JOIN_INNER && type != JOIN_LEFT) || inner->rtekind != RTE_SUBQUERY ||
-        bms_is_empty(inner->lateral_relids) || !bms_is_subset(inner->lateral_relids, outer->relids))
+    bool asked_anew = inner->rtekind == RTE_SUBQUERY ? !bms_is_empty(inner->lateral_relids)
+                                                     : inner->reloptkind == RELOPT_BASEREL;
+    if ((type != JOIN_INNER && type != JOIN_LEFT) || !asked_anew ||
+        !bms_is_subset(inner->lateral_relids, outer->relids))
         return;
     if ((root->parse->commandType != CMD_SELECT && root->parse->commandType != CMD_INSERT) ||
         root->rowMarks != NIL)
@@ -94,8 +97,9 @@ void add_lookahead_paths(PlannerInfo *root, RelOptInfo *joined, RelOptInfo *oute
     ListCell *inner_cell;
     foreach (inner_cell, inner->cheapest_parameterized_paths) {
         auto *subquery = static_cast<Path *>(lfirst(inner_cell));
-        if (!bms_is_subset(PATH_REQ_OUTER(subquery), outer->relids) ||
-            !asks_for_a_few_rows(subquery))
+        if (bms_is_empty(PATH_REQ_OUTER(subquery)) ||
+            !bms_is_subset(PATH_REQ_OUTER(subquery), outer->relids) ||
+            !asks_for_a_few_rows(root, subquery))
             continue;
         ListCell *cell;
         foreach (cell, outer->pathlist) {

@@ -94,8 +94,8 @@ bool is_column(Expr *expr, Index varno, AttrNumber attribute) {
 void check_assigned_key(Index varno, const DistributedTable *table, Expr *expr, ModifyPlan *plan) {
     if (is_column(expr, varno, table->distribution_attribute))
         return;
-    bool known = is_evaluated_locally(reinterpret_cast<Node *>(expr),
-                                      bms_make_singleton(static_cast<int>(varno)));
+    bool known = is_free_of_columns(reinterpret_cast<Node *>(expr),
+                                    bms_make_singleton(static_cast<int>(varno)));
     if (!known || plan->prune == nullptr || plan->prune->is_array)
         refuse_key_update(table);
     plan->assigned_key = expr;

@@ -31,8 +31,17 @@ void check_row_lock(const Query *query, Index index, Oid relid);
 // Whether the workers apply this restriction.
 bool is_remote_clause(RelOptInfo *rel, RestrictInfo *clause);
 
+// Offers scans that find the rows for a row of other relations (lookup_path.cpp).
+void add_lookup_paths(PlannerInfo *root, RelOptInfo *rel, const DistributedTable *table);
+// Whether equality with every column of a unique key leaves one row at most. `lookup`: of a path's,
+// may be null.
+bool finds_one_row(PlannerInfo *root, RelOptInfo *rel, const ParamPathInfo *lookup);
+
+// A scan without order; its costs are still to be set.
+CustomPath *make_scan_path(RelOptInfo *rel, ParamPathInfo *lookup, const char *lock);
+
 // A scan or an aggregation on the nodes whose result one statement a node gives.
-bool has_small_result(const CustomPath *path);
+bool has_small_result(PlannerInfo *root, const CustomPath *path);
 
 // Costs in the planner's unit (a sequential page read): one exchange of messages with the nodes.
 constexpr Cost kRoundTripCost = 25.0;

@@ -112,17 +112,13 @@ double limited_rows(PlannerInfo *root, double rows) {
 
 CustomPath *make_path(PlannerInfo *root, RelOptInfo *rel, const DistributedTable *table,
                       List *sort_keys, bool push_limit, const char *lock) {
-    CustomPath *path = makeNode(CustomPath);
-    path->path.pathtype = T_CustomScan;
-    path->path.parent = rel;
-    path->path.pathtarget = rel->reltarget;
-    if (rel->reloptkind != RELOPT_JOINREL)
-        path->path.param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
+    ParamPathInfo *lateral = rel->reloptkind == RELOPT_JOINREL
+                                 ? nullptr
+                                 : get_baserel_parampathinfo(root, rel, rel->lateral_relids);
+    CustomPath *path = make_scan_path(rel, lateral, lock);
     path->path.pathkeys = sort_keys != NIL ? root->query_pathkeys : NIL;
-    path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
-    path->methods = &kScanPathMethods;
-    path->custom_private = list_make3(sort_keys, push_limit ? list_make1_int(1) : NIL,
-                                      makeString(const_cast<char *>(lock)));
+    linitial(path->custom_private) = sort_keys;
+    lsecond(path->custom_private) = push_limit ? list_make1_int(1) : NIL;
 
     int nodes = count_read_nodes(table);
     double rows = push_limit ? limited_rows(root, rel->rows) : rel->rows;
@@ -158,6 +154,18 @@ bool has_useful_index(const RelOptInfo *rel) {
 }
 
 } // namespace
+
+CustomPath *make_scan_path(RelOptInfo *rel, ParamPathInfo *lookup, const char *lock) {
+    CustomPath *path = makeNode(CustomPath);
+    path->path.pathtype = T_CustomScan;
+    path->path.parent = rel;
+    path->path.pathtarget = rel->reltarget;
+    path->path.param_info = lookup;
+    path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+    path->methods = &kScanPathMethods;
+    path->custom_private = list_make3(NIL, NIL, makeString(const_cast<char *>(lock)));
+    return path;
+}
 
 int count_read_nodes(const DistributedTable *table) {
     Bitmapset *nodes = nullptr;
@@ -203,9 +211,12 @@ bool path_pushes_limit(const CustomPath *path) {
     return lsecond(path->custom_private) != nullptr;
 }
 
-bool has_small_result(const CustomPath *path) {
+bool has_small_result(PlannerInfo *root, const CustomPath *path) {
     if (path->methods == &kScanPathMethods)
-        return path_pushes_limit(path) && path_lock(path)[0] == '\0';
+        return path_lock(path)[0] == '\0' &&
+               (path_pushes_limit(path) ||
+                (path->path.parent->reloptkind == RELOPT_BASEREL &&
+                 finds_one_row(root, path->path.parent, path->path.param_info)));
     return path->path.rows <= 100 && strcmp(path->methods->CustomName, "Panvel Aggregate") == 0;
 }
 
@@ -240,6 +251,7 @@ void add_scan_paths(PlannerInfo *root, RelOptInfo *rel, RangeTblEntry *entry) {
     rel->partial_pathlist = NIL;
     rel->consider_parallel = false;
     add_remote_paths(root, rel, table, take_row_lock(root, rel));
+    add_lookup_paths(root, rel, table);
 }
 
 } // namespace panvel

@@ -81,7 +81,7 @@ class Builder {
     // Equality with every column of a unique key, all of it applied by the nodes.
     bool is_unique_lookup() const {
         return !source_.is_join() && local_quals_ == NIL &&
-               relation_has_unique_index_for(root_, rel_, NIL, NIL, NIL);
+               finds_one_row(root_, rel_, path_->path.param_info);
     }
 
     void split_clauses(List *clauses) {
@@ -255,6 +255,8 @@ class Builder {
 bool executor_param_walker(Node *node, void *context) {
     if (node == nullptr)
         return false;
+    if (IsA(node, Var)) // of a relation around, a parameter of the nested loop in the end
+        return true;
     if (IsA(node, Param))
         return castNode(Param, node)->paramkind == PARAM_EXEC;
     return expression_tree_walker(node, pg::walker(executor_param_walker), context);

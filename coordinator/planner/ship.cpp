@@ -115,7 +115,11 @@ class Checker {
                     return false;
             return true;
         }
-        if (is_evaluated_locally(node, relids_)) {
+        bool is_free = is_free_of_columns(node, relids_);
+        if (is_free && conditional_ && may_raise(node)) {
+            if (!is_computed_alike(node))
+                return false;
+        } else if (is_free) {
             // Travels as a parameter, whose collation is its type's default.
             derived->merge({get_typcollation(exprType(node)), false});
             return is_transportable(exprType(node));
@@ -173,9 +177,9 @@ class Checker {
                    same_collation(relabel->resultcollid, own);
         }
         case T_BoolExpr: {
-            auto *expr = castNode(BoolExpr, node);
             DerivedCollation ignored;
-            return check(reinterpret_cast<Node *>(expr->args), &ignored) && !ignored.conflict;
+            return check_until_decided(castNode(BoolExpr, node)->args, &ignored) &&
+                   !ignored.conflict;
         }
         case T_NullTest: {
             auto *test = castNode(NullTest, node);
@@ -193,7 +197,7 @@ class Checker {
         }
         case T_CoalesceExpr: {
             auto *coalesce = castNode(CoalesceExpr, node);
-            return check(reinterpret_cast<Node *>(coalesce->args), own) &&
+            return check_until_decided(coalesce->args, own) &&
                    same_collation(coalesce->coalescecollid, own);
         }
         case T_MinMaxExpr: {
@@ -228,21 +232,35 @@ class Checker {
         return result_collation == own->collation;
     }
 
+    // What comes after the first is evaluated only where that does not decide.
+    bool check_until_decided(List *args, DerivedCollation *derived) {
+        bool conditional = conditional_;
+        bool shippable = true;
+        ListCell *cell;
+        foreach (cell, args) {
+            shippable = shippable && check(static_cast<Node *>(lfirst(cell)), derived);
+            conditional_ = true;
+        }
+        conditional_ = conditional;
+        return shippable;
+    }
+
     bool check_case(CaseExpr *expr, DerivedCollation *own) {
         // CASE x WHEN y: the comparison is in each WHEN over a CaseTestExpr, which ruleutils
         // prints back as CASE x WHEN y. Only the searched form is shipped.
         if (expr->arg != nullptr)
             return false;
+        List *conditions = NIL;
+        List *results = list_make1(static_cast<void *>(nullptr)); // none is evaluated in any case
         ListCell *cell;
         foreach (cell, expr->args) {
-            CaseWhen *when = lfirst_node(CaseWhen, cell);
-            DerivedCollation ignored;
-            if (!check(reinterpret_cast<Node *>(when->expr), &ignored) || ignored.conflict ||
-                !check(reinterpret_cast<Node *>(when->result), own))
-                return false;
+            conditions = lappend(conditions, lfirst_node(CaseWhen, cell)->expr);
+            results = lappend(results, lfirst_node(CaseWhen, cell)->result);
         }
-        return check(reinterpret_cast<Node *>(expr->defresult), own) &&
-               same_collation(expr->casecollid, own);
+        results = lappend(results, expr->defresult);
+        DerivedCollation ignored;
+        return check_until_decided(conditions, &ignored) && !ignored.conflict &&
+               check_until_decided(results, own) && same_collation(expr->casecollid, own);
     }
 
     bool check_conversion(Node *node, DerivedCollation *own) {
@@ -265,22 +283,8 @@ class Checker {
     }
 
     Relids relids_;
+    bool conditional_ = false; // the part that is looked at may not be evaluated at all
 };
-
-bool references_relation_walker(Node *node, Bitmapset *relids) {
-    if (node == nullptr)
-        return false;
-    if (IsA(node, Var)) {
-        Var *var = castNode(Var, node);
-        return var->varlevelsup == 0 && bms_is_member(var->varno, relids);
-    }
-    // CaseTestExpr and the like mean something only inside their parent.
-    if (IsA(node, CaseTestExpr) || IsA(node, CoerceToDomainValue) || IsA(node, SubPlan) ||
-        IsA(node, AlternativeSubPlan) || IsA(node, Aggref) || IsA(node, WindowFunc) ||
-        IsA(node, GroupingFunc) || IsA(node, PlaceHolderVar) || IsA(node, CurrentOfExpr))
-        return true;
-    return expression_tree_walker(node, pg::walker(references_relation_walker), relids);
-}
 
 // Stable functions that depend on nothing but their arguments and the setting TimeZone, which the
 // nodes are given (coordinator/remote/settings.cpp).
@@ -331,9 +335,9 @@ bool differs_on_nodes(Oid function, void *) {
     return may_differ_on_nodes(function);
 }
 
-// Finds a function that may differ on the nodes, outside the parts that are evaluated locally.
+// Finds a function that may differ on the nodes. Of parts without columns Checker has seen to that.
 bool mutable_walker(Node *node, Bitmapset *relids) {
-    if (node == nullptr || is_evaluated_locally(node, relids))
+    if (node == nullptr || is_free_of_columns(node, relids))
         return false;
     if (!IsA(node, List) && check_functions_in_node(node, differs_on_nodes, nullptr))
         return true;
@@ -344,15 +348,6 @@ bool mutable_walker(Node *node, Bitmapset *relids) {
 
 bool may_differ_on_nodes(Oid function) {
     return func_volatile(function) != PROVOLATILE_IMMUTABLE && !depends_on_time_zone(function);
-}
-
-bool references_relation(Node *node, Relids relids) {
-    return references_relation_walker(node, relids);
-}
-
-bool is_evaluated_locally(Node *node, Relids relids) {
-    return !IsA(node, List) && !references_relation(node, relids) &&
-           !contain_volatile_functions(node);
 }
 
 bool is_shippable(Relids relids, Expr *expr) {

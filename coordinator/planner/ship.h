@@ -5,7 +5,9 @@
 // is immutable in what depends on columns (or depends on TimeZone, which the nodes are given), and
 // its only columns are those of one distributed relation, or of several that a shard can join.
 // Parts without columns (parameters, now(), current_user, outer references of a subquery) are
-// evaluated on the coordinator, once per execution, and travel as parameters.
+// evaluated on the coordinator, once per execution, and travel as parameters; but what might raise
+// an error (1 / $1) and need not be evaluated at all, as in a branch of CASE, the workers evaluate
+// (ship_value.cpp).
 #pragma once
 
 #include "extension/pg/pg.h"

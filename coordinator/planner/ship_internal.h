@@ -13,9 +13,15 @@ namespace panvel {
 // place in the plan (subplans, aggregates, placeholders).
 bool references_relation(Node *node, Relids relids);
 
-// Whether the coordinator computes this part and sends the value: no columns of the relations, not
-// volatile.
-bool is_evaluated_locally(Node *node, Relids relids);
+// Whether the value does not depend on a row of the relations: no columns of theirs, not volatile.
+bool is_free_of_columns(Node *node, Relids relids);
+
+// Whether evaluating the expression, which has no subplans, might raise an error.
+bool may_raise(Node *node);
+
+// Whether a node computes an expression that is free of columns as the coordinator does, from the
+// values in it.
+bool is_computed_alike(Node *node);
 
 // Whether every node has the object: it is built in, or of extension `vector`.
 bool is_function_everywhere(Oid function);

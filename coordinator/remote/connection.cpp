@@ -184,6 +184,7 @@ void close_socket(Connection *connection) {
     release_settings(connection->settings);
     connection->settings = nullptr;
     connection->settings_in_transaction = false;
+    connection->guarded = false;
     if (connection->prepared) {
         HASH_SEQ_STATUS scan;
         hash_seq_init(&scan, connection->prepared);

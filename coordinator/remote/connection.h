@@ -72,7 +72,9 @@ struct Entry {
     bool keep_prepared;
     bool binary_results;
     bool retryable;
-    int level; // local nesting level it belongs to
+    bool guarded;    // inside a savepoint of its own where there is a transaction
+    bool ends_guard; // kControl: the end of that savepoint, if one was set
+    int level;       // local nesting level it belongs to
     int64 shard_id;
     const Settings *settings;
     const char *sql;
@@ -133,6 +135,7 @@ struct Connection {
 
     const Settings *settings;     // what the worker's session has; null: unknown
     bool settings_in_transaction; // some of it would be undone by a rollback
+    bool guarded;                 // the savepoint of a guarded statement is set, as sent
     HTAB *prepared;               // of PreparedStatement
 };
 
@@ -170,6 +173,8 @@ Entry *make_entry(Connection *connection, EntryKind kind, const char *sql,
 void enqueue(Entry *entry);
 // Sends what can be sent now.
 void send_queued(Connection *connection);
+// Queues the end of the guarded statement's savepoint, right behind it.
+void send_guard_end(Connection *connection);
 // Queues transaction control. `level` 0: the transaction's; else for the savepoint of that level.
 void send_control(Connection *connection, const char *sql, const char *second_sql, int level);
 

@@ -146,7 +146,7 @@ void finish_entry(Entry *entry, const Failure *failure) {
         PQclear(entry->result);
         entry->result = nullptr;
     }
-    if (entry->kind == EntryKind::kControl) {
+    if (entry->kind == EntryKind::kControl && !entry->ends_guard) {
         PQclear(connection->control);
         connection->control = entry->result;
     } else if (entry->request != nullptr) {

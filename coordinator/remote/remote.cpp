@@ -172,6 +172,7 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
     entry->keep_prepared = statement->keep_prepared && entry->pipelined;
     entry->binary_results = statement->binary_results;
     entry->retryable = !outside;
+    entry->guarded = statement->guarded;
     entry->level = GetCurrentTransactionNestLevel();
     entry->shard_id = statement->shard_id;
     entry->settings = settings;
@@ -181,6 +182,8 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
     if (statement->effect == Effect::kLock)
         note_level(&connection->lock_level, entry->level);
     enqueue(entry);
+    if (statement->guarded)
+        send_guard_end(connection);
     return request;
 }
 

@@ -60,6 +60,8 @@ struct RemoteStatement {
     bool binary_results;               // columns arrive in binary form; else as text
     const char *search_path = nullptr; // null: pg_catalog, under which we deparse
     int64 shard_id = 0;                // what panvel.activity shows; 0: several shards, or none
+    // kReadOnce: should it fail, the remote transaction goes on as before.
+    bool guarded = false;
 };
 
 struct RemoteRequest; // opaque; see the accessors

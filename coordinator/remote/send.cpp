@@ -50,6 +50,16 @@ bool send_levels(Connection *connection, const Entry *entry, int *commands) {
     return true;
 }
 
+// A failed statement would end the transaction. That of a guarded one is undone in any case, by
+// send_guard_end(): it has only read, and nobody has to wait for its outcome first.
+bool send_guard(Connection *connection, const Entry *entry, int *commands) {
+    if (!entry->guarded || connection->depth == 0)
+        return true;
+    connection->guarded = true;
+    (*commands)++;
+    return send_command(connection, "SAVEPOINT panvel_guard");
+}
+
 // The settings that differ from what the worker's session has, in one statement.
 bool send_settings(Connection *connection, Entry *entry, int *commands) {
     const Settings *wanted = entry->settings;
@@ -197,6 +207,7 @@ bool send_group(Connection *connection, Entry *entry) {
     entry->stage = Stage::kBody;
     return enter_pipeline(connection) && send_levels(connection, entry, &commands) &&
            send_settings(connection, entry, &commands) &&
+           send_guard(connection, entry, &commands) &&
            (entry->keep_prepared ? send_prepared(connection, entry, &commands)
                                  : send_with_params(connection, entry)) &&
            end_group(connection);
@@ -216,6 +227,8 @@ bool send_exclusive(Connection *connection, Entry *entry) {
 
 // Control whose savepoint or transaction was never begun on the node has nothing to do there.
 bool is_void(const Connection *connection, const Entry *entry) {
+    if (entry->ends_guard)
+        return !connection->guarded;
     return entry->kind == EntryKind::kControl && entry->level > connection->depth;
 }
 
@@ -226,6 +239,8 @@ bool send_control_entry(Connection *connection, Entry *entry) {
         return false;
     if (entry->level > 0)
         connection->depth = entry->level - 1;
+    if (entry->ends_guard)
+        connection->guarded = false;
     return end_group(connection);
 }
 
@@ -352,14 +367,31 @@ void send_queued(Connection *connection) {
     show_connection(connection);
 }
 
-void send_control(Connection *connection, const char *sql, const char *second_sql, int level) {
-    PQclear(connection->control);
-    connection->control = nullptr;
+namespace {
+
+Entry *make_control(Connection *connection, const char *sql, const char *second_sql) {
     Entry *entry = make_entry(connection, EntryKind::kControl, sql, nullptr, second_sql,
                               second_sql ? strlen(second_sql) + 1 : 0);
     entry->second_sql = second_sql ? entry->data : nullptr;
     entry->pipelined = true;
+    return entry;
+}
+
+} // namespace
+
+void send_control(Connection *connection, const char *sql, const char *second_sql, int level) {
+    PQclear(connection->control);
+    connection->control = nullptr;
+    Entry *entry = make_control(connection, sql, second_sql);
     entry->level = level;
+    enqueue(entry);
+}
+
+void send_guard_end(Connection *connection) {
+    Entry *entry = make_control(connection, "ROLLBACK TO SAVEPOINT panvel_guard",
+                                "RELEASE SAVEPOINT panvel_guard");
+    entry->ends_guard = true;
+    entry->retryable = true;
     enqueue(entry);
 }
 

@@ -29,6 +29,24 @@ std::optional<double> process_cpu_seconds(pid_t pid) {
     return file >> nanoseconds ? std::optional(nanoseconds / 1e9) : std::nullopt;
 }
 
+CpuTimes process_cpu_times(pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+    std::string line;
+    std::getline(file, line);
+    size_t end_of_name = line.rfind(')'); // the name may contain anything
+    if (end_of_name == std::string::npos)
+        return {};
+    std::istringstream words(line.substr(end_of_name + 1));
+    std::string skipped;
+    for (int field = 3; field < 14; field++)
+        words >> skipped;
+    double user = 0;
+    double system = 0;
+    words >> user >> system;
+    const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
+    return {user / ticks, system / ticks};
+}
+
 double thread_cpu_seconds() {
     timespec time{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);

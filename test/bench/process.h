@@ -22,6 +22,14 @@ std::optional<double> process_cpu_seconds(pid_t pid);
 // The same of the calling thread.
 double thread_cpu_seconds();
 
+// What part of a process's CPU time is the kernel's work for it, and what its own. The kernel
+// samples which is which, so only of long times is it true.
+struct CpuTimes {
+    double user = 0; // seconds
+    double system = 0;
+};
+CpuTimes process_cpu_times(pid_t pid);
+
 // Gives free memory back and makes this process's VmHWM start again from what it still holds:
 // returns that, in kB.
 size_t reset_own_peak();

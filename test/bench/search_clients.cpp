@@ -1,10 +1,12 @@
 // k-NN by one and by several clients at once, on tables of several servers in turn: queries a
 // second, recall and the CPU time of the servers' backends. `reads.py` calls it.
 //
-// usage: search_clients DATA ROUNDS CLIENTS EFS NAME TABLE CONNINFO [NAME TABLE CONNINFO ...]
-//   CLIENTS and EFS: numbers, separated by commas; DATA: a directory with MNIST's files
+// usage: search_clients DATA ROUNDS CLIENTS EFS LIMIT NAME TABLE CONNINFO [NAME TABLE CONNINFO ...]
+//   CLIENTS and EFS: numbers, separated by commas; DATA: a directory with MNIST's files; LIMIT: how
+//   many of its vectors are in the tables, 0 for all
 // Prints one line for each name, number of clients, ef and round, values separated by tabs:
-//   NAME CLIENTS EF ROUND QUERIES_PER_SECOND RECALL MICROSECONDS_OF_CPU_PER_QUERY
+//   NAME CLIENTS EF ROUND QUERIES_PER_SECOND RECALL CPU_US USER_US SYSTEM_US
+// The last three: CPU time of the clients' backends, microseconds a query.
 #include "test/bench/client.h"
 #include "test/bench/dataset.h"
 #include "test/bench/exact.h"
@@ -35,8 +37,6 @@ struct Session {
         process = std::stoi(connection.value("select pg_backend_pid()"));
     }
 
-    double cpu_seconds() const { return process_cpu_seconds(process).value_or(0); }
-
     Connection connection;
     pid_t process;
 };
@@ -44,6 +44,22 @@ struct Session {
 struct Target {
     std::string name;
     std::vector<Session> sessions;
+};
+
+// CPU seconds that the sessions' backends have used.
+struct Used {
+    double all = 0;
+    double user = 0;
+    double system = 0;
+
+    explicit Used(std::span<const Session> sessions) {
+        for (const Session &session : sessions) {
+            CpuTimes times = process_cpu_times(session.process);
+            all += process_cpu_seconds(session.process).value_or(0);
+            user += times.user;
+            system += times.system;
+        }
+    }
 };
 
 std::vector<size_t> numbers(const std::string &text) {
@@ -57,9 +73,9 @@ std::vector<size_t> numbers(const std::string &text) {
 class Bench {
   public:
     Bench(const std::string &data, size_t rounds, std::vector<size_t> clients,
-          std::vector<size_t> efs)
+          std::vector<size_t> efs, size_t limit)
         : rounds_(rounds), clients_(std::move(clients)), efs_(std::move(efs)),
-          data_(load({.path = data, .metric = "l2"})),
+          data_(load({.path = data, .metric = "l2", .limit = limit == 0 ? kAll : limit})),
           exact_(data_.base, data_.queries, Metric::kL2) {
         for (size_t i = 0; i < data_.queries.size(); i++) {
             queries_.emplace_back();
@@ -88,14 +104,17 @@ class Bench {
         std::span<Session> sessions(target.sessions.data(), clients);
         for (Session &session : sessions)
             session.connection.query("set hnsw.ef_search = " + std::to_string(ef));
-        double before = cpu_seconds(sessions);
+        Used before(sessions);
         Answers answers;
         double seconds = search(sessions, answers);
         double total = static_cast<double>(clients * queries_.size());
-        double cpu = (cpu_seconds(sessions) - before) / total;
-        if (round > 0)
-            std::printf("%s\t%zu\t%zu\t%zu\t%.1f\t%.5f\t%.1f\n", target.name.c_str(), clients, ef,
-                        round, total / seconds, exact_.recall(answers), cpu * 1e6);
+        Used after(sessions);
+        if (round == 0)
+            return;
+        std::printf(
+            "%s\t%zu\t%zu\t%zu\t%.1f\t%.5f\t%.1f\t%.1f\t%.1f\n", target.name.c_str(), clients, ef,
+            round, total / seconds, exact_.recall(answers), (after.all - before.all) / total * 1e6,
+            (after.user - before.user) / total * 1e6, (after.system - before.system) / total * 1e6);
         std::fflush(stdout);
     }
 
@@ -126,13 +145,6 @@ class Bench {
         return answers;
     }
 
-    static double cpu_seconds(std::span<const Session> sessions) {
-        double sum = 0;
-        for (const Session &session : sessions)
-            sum += session.cpu_seconds();
-        return sum;
-    }
-
     size_t rounds_;
     std::vector<size_t> clients_;
     std::vector<size_t> efs_;
@@ -147,11 +159,11 @@ class Bench {
 
 int main(int argc, char **argv) {
     try {
-        if (argc < 8 || (argc - 5) % 3 != 0)
+        if (argc < 9 || (argc - 6) % 3 != 0)
             throw std::runtime_error("wrong number of arguments");
         bench::Bench bench(argv[1], std::stoul(argv[2]), bench::numbers(argv[3]),
-                           bench::numbers(argv[4]));
-        for (int i = 5; i < argc; i += 3)
+                           bench::numbers(argv[4]), std::stoul(argv[5]));
+        for (int i = 6; i < argc; i += 3)
             bench.add(argv[i], argv[i + 1], argv[i + 2]);
         bench.run();
     } catch (const std::exception &error) {

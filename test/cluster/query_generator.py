@@ -160,7 +160,7 @@ class QueryGenerator(ShardQueries):
         choose = self.random
         alias = "r" if "r" not in known and choose.random() < 0.6 else "c" if "c" not in known else "p"
         if alias == "r":
-            on = "r.item = i.id" if choose.random() < 0.9 else "r.stars = i.id % 5"
+            on = "r.item = i.id" if choose.random() < 0.9 else "r.item = i.id % 60"
             extra = self.review_condition()
             table = "{reviews} r"
         else:
@@ -221,6 +221,8 @@ class QueryGenerator(ShardQueries):
 
     def several(self):
         """A join with the same table again, or with one that is not colocated."""
+        if self.random.random() < 0.4:
+            return self.looked_up()
         other = self.random.choice(["{items} j on j.id = i.id", "{items} j on j.id = i.id % 7",
                                     "(select item as id, max(stars) as s from {reviews} group by 1) j on j.id = i.id",
                                     "(select * from {items} order by id limit 30) j on j.id = i.id"])
@@ -228,6 +230,15 @@ class QueryGenerator(ShardQueries):
         keys = ["j.id"] + [key for alias in known for key in self.KEYS[alias]]
         kind = self.join_kind(("join", "left join"))
         return f"select {', '.join(keys)} from {tree} {kind} {other}{self.join_where(known)}", False
+
+    def looked_up(self):
+        """By keys of a few rows."""
+        few = self.random.choice(["(select weight as k, label from labels) o", "(select i.id * 3 as k, i.category as label "
+                                  "from {items} i" + self.where() + " order by i.id limit 20) o"])
+        kind = self.join_kind(("join", "left join"))
+        if self.random.random() < 0.5:
+            return f"select o.k, o.label, i.id, i.price from {few} {kind} {{items}} i on i.id = o.k and {self.condition()}", False
+        return f"select o.k, o.label, r.item, r.n from {few} {kind} {{reviews}} r on r.item = o.k and {self.review_condition()}", False
 
     def lateral_join(self):
         outer = self.random.choice(["{categories} o", "labels o", "(select * from {items} where id % 40 = 0) o",

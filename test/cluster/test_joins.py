@@ -198,3 +198,33 @@ def test_views_with_a_barrier_keep_it(joined):
         rows = connection.execute("select f.id, r.n from few f join d_reviews r on r.item = f.id").fetchall()
         assert sorted(rows) == sorted(connection.execute(
             "select f.id, r.n from p_items f join p_reviews r on r.item = f.id where f.category = 3").fetchall())
+
+
+def test_policies_hold_below_joins(joined):
+    """Joined on the nodes where no condition beside the policy's could tell of the rows that it hides."""
+    role = "joins_reader"
+    for server in joined.cluster.servers:
+        server.execute(f"create role {role} login")
+    try:
+        for prefix in ("d_", "p_"):
+            joined.execute(f"alter table {prefix}items enable row level security;"
+                           f"create policy few on {prefix}items using (category <> 7 and id < 250);"
+                           f"grant select on {prefix}items, {prefix}reviews, {prefix}categories to {role}")
+        with joined.connect() as connection:
+            connection.execute(f"set role {role}")
+            for sql, together in [
+                ("select i.id, r.n from {items} i join {reviews} r on r.item = i.id", True),
+                ("select i.id, r.n from {items} i join {reviews} r on r.item = i.id and r.n = i.category where i.id > 20", True),
+                ("select i.id, c.name from {items} i left join {categories} c on c.id = i.category", True),
+                ("select i.id, r.n from {items} i join {reviews} r on r.item = i.id and 10 / (i.category - 7) < r.n", False),
+                ("select i.id, r.n from {items} i join {reviews} r on r.item = i.id where 10 / (i.category - 7) < 3", False),
+            ]:
+                distributed, plain = same_rows(connection, sql)
+                assert distributed == plain and plain
+                assert (plan_of(connection, sql).count("Custom Scan") == 1) == together, sql
+    finally:
+        for prefix in ("d_", "p_"):
+            joined.execute(f"drop policy if exists few on {prefix}items; alter table {prefix}items disable row level security")
+        joined.execute(f"drop owned by {role}")
+        for server in joined.cluster.servers:
+            server.execute(f"drop role {role}")

@@ -108,3 +108,28 @@ def test_an_early_stop_leaves_the_session_usable(lateral):
             connection.execute("select q.id, n.id from queries q, lateral (select i.id from items i "
                                "order by i.e <-> (q.e::text::vector(3)::real[] || q.id::real)::vector limit 2) n")
         assert connection.execute("select count(*) from items").fetchone() == (700,)
+
+
+def test_a_query_that_is_never_asked_for_fails_nothing(lateral):
+    """The third row's would: it is read ahead, inside the transaction on the nodes too."""
+    sql = ("select q.id, n.id from (select id, case when id < 3 then e::real[]::vector else '[1,2]' end as e "
+           "from queries where id < 40 order by id) q, "
+           "lateral (select i.id from {items} i order by i.e <-> q.e, i.id limit 1) n limit 2")
+    with lateral.connect() as connection:
+        distributed, plain = answers(connection, sql)
+        assert distributed == plain and len(plain) == 2
+        for isolation in ("read committed", "repeatable read"):
+            with connection.transaction():
+                connection.execute(f"set transaction isolation level {isolation}")
+                connection.execute("insert into items values (2000, 1, '[900,900,900]')")
+                for _ in range(2):
+                    assert connection.execute(sql.replace("{items}", "items")).fetchall() == plain
+                    assert connection.execute("select count(*) from items").fetchone() == (701,)
+                raise psycopg.Rollback
+        connection.execute("begin; insert into items values (2000, 1, '[900,900,900]'); savepoint s")
+        with pytest.raises(psycopg.errors.DataException):
+            connection.execute(sql.replace("{items}", "items").replace("limit 2", "limit 3"))
+        connection.execute("rollback to s")
+        assert connection.execute("select count(*) from items").fetchone() == (701,)
+        connection.execute("commit")
+        assert connection.execute("delete from items where id = 2000").rowcount == 1
