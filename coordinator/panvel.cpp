@@ -4,11 +4,14 @@
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
+#include "coordinator/executor/scan_state.h"
 #include "coordinator/monitor/monitor.h"
 #include "coordinator/planner/modify.h"
 #include "coordinator/planner/planner.h"
 #include "coordinator/remote/remote.h"
-#include "coordinator/replication/membership.h"
+#include "coordinator/replication/catch_up.h"
+#include "coordinator/replication/consistency.h"
+#include "coordinator/replication/jobs.h"
 #include "coordinator/transaction/transaction.h"
 #include "extension/pg/boundary.h"
 
@@ -23,7 +26,10 @@ SQL_MODULE() {
     panvel::init_remote();
     panvel::init_monitor();
     panvel::init_transaction();
-    panvel::init_membership();
+    panvel::init_consistency();
+    panvel::init_catch_up();
+    panvel::init_jobs();
+    panvel::init_hedging();
     panvel::init_planner();
     panvel::init_shell();
     panvel::init_distribution_labels();

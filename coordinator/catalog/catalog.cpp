@@ -70,6 +70,8 @@ const char *catalog_name(Catalog catalog) {
         return "shard";
     case Catalog::kPlacement:
         return "placement";
+    case Catalog::kLeftover:
+        return "leftover";
     }
     pg_unreachable();
 }

@@ -25,7 +25,7 @@ void require_preload();
 
 void init_catalog(); // settings; from _PG_init
 
-enum class Catalog { kNode, kColocation, kDistributedTable, kShard, kPlacement };
+enum class Catalog { kNode, kColocation, kDistributedTable, kShard, kPlacement, kLeftover };
 
 enum NodeColumn {
     kNodeId = 1,
@@ -66,8 +66,12 @@ enum PlacementColumn {
     kPlacementLeader,
     kPlacementActive,
     kPlacementCopying,
-    kPlacementColumns = kPlacementCopying
+    kPlacementJournaled,
+    kPlacementFilled,
+    kPlacementLagging,
+    kPlacementColumns = kPlacementLagging
 };
+enum LeftoverColumn { kLeftoverNodeId = 1, kLeftoverShardId, kLeftoverColumns = kLeftoverShardId };
 
 // The OID of a relation of schema panvel; invalid when the extension is not in this database.
 Oid find_panvel_relation(const char *name);

@@ -207,6 +207,9 @@ void insert_placement(Relation placements, int64 shard_id, int32 node_id, bool l
     placement[kPlacementLeader - 1] = BoolGetDatum(leader);
     placement[kPlacementActive - 1] = BoolGetDatum(true);
     placement[kPlacementCopying - 1] = BoolGetDatum(false);
+    placement[kPlacementJournaled - 1] = BoolGetDatum(true);
+    placement[kPlacementFilled - 1] = BoolGetDatum(true);
+    placement[kPlacementLagging - 1] = BoolGetDatum(false);
     insert_catalog_row(placements, placement);
 }
 
@@ -260,7 +263,7 @@ List *stored_columns(Relation relation) {
 }
 
 void copy_rows(const DistributedTable *from, const DistributedTable *to, Relation relation,
-               int32 source) {
+               int32 source, void (*progress)(int64)) {
     TupleDesc columns = RelationGetDescr(relation);
     List *stored = stored_columns(relation);
     int count = list_length(stored);
@@ -296,8 +299,13 @@ void copy_rows(const DistributedTable *from, const DistributedTable *to, Relatio
 
     ShardLoader *loader = begin_shard_load(to, relation);
     start_node_rows(&rows);
+    int64 untold = 0;
     while (next_node_row(&rows, sent_values, sent_isnull)) {
         CHECK_FOR_INTERRUPTS();
+        if (progress != nullptr && ++untold == kBatchRows) {
+            progress(untold);
+            untold = 0;
+        }
         for (int i = 0; i < count; i++) {
             values[list_nth_int(stored, i)] = sent_values[i];
             isnull[list_nth_int(stored, i)] = sent_isnull[i];
@@ -308,59 +316,61 @@ void copy_rows(const DistributedTable *from, const DistributedTable *to, Relatio
     }
     stop_node_rows(&rows);
     finish_shard_load(loader);
+    if (progress != nullptr)
+        progress(untold);
     MemoryContextDelete(rows.context);
 }
 
 } // namespace
 
-void copy_shard_rows(Relation relation, int64 shard_id, int32 source, int32 target) {
-    // One shard that takes all rows, as a reference table's does.
-    DistributedTable from = *get_distributed_table(RelationGetRelid(relation));
-    Placement placement = {target, true, true};
-    Shard shard = {};
-    for (int i = 0; i < from.shard_count; i++)
-        if (from.shards[i].shard_id == shard_id)
-            shard = from.shards[i];
-    if (shard.shard_id != shard_id)
-        elog(ERROR, "table \"%s\" has no shard %lld", RelationGetRelationName(relation),
-             static_cast<long long>(shard_id));
-    shard.placement_count = 1;
-    shard.placements = &placement;
-    from.is_reference = true;
-    from.distribution_attribute = 0;
-    from.shard_count = 1;
-    from.shards = &shard;
-    copy_rows(&from, &from, relation, source);
-}
-
 namespace {
 
-// The table as if the placement on `target` were its only one.
+const Shard *shard_of(const DistributedTable *table, int64 shard_id) {
+    for (int i = 0; i < table->shard_count; i++)
+        if (table->shards[i].shard_id == shard_id)
+            return &table->shards[i];
+    elog(ERROR, "table %u has no shard %lld", table->relid, static_cast<long long>(shard_id));
+    pg_unreachable();
+}
+
+// The table as if this placement of this shard were all of it.
 struct Copy {
     Placement placement;
     Shard shard;
     DistributedTable table;
 };
 
-void make_copy(Copy *copy, const DistributedTable *table, int32 target) {
-    copy->placement = {target, true, true};
-    copy->shard = table->shards[0];
+void make_copy(Copy *copy, const DistributedTable *table, const Shard *shard, int32 target) {
+    copy->placement = {target, true, true, true, true};
+    copy->shard = *shard;
     copy->shard.placement_count = 1;
     copy->shard.placements = &copy->placement;
     copy->table = *table;
+    copy->table.shard_count = 1;
     copy->table.shards = &copy->shard;
 }
 
 } // namespace
 
+void copy_shard_rows(Relation relation, int64 shard_id, int32 source, int32 target,
+                     void (*progress)(int64 rows)) {
+    const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
+    Copy copy;
+    make_copy(&copy, table, shard_of(table, shard_id), target);
+    // One shard that takes all rows, as a reference table's does.
+    copy.table.is_reference = true;
+    copy.table.distribution_attribute = 0;
+    copy_rows(&copy.table, &copy.table, relation, source, progress);
+}
+
 void copy_to_node(const DistributedTable *table, Relation relation, int32 source, int32 target) {
     Copy copy;
-    make_copy(&copy, table, target);
+    make_copy(&copy, table, &table->shards[0], target);
     check_roles(&copy.table, relation);
     check_schemas(&copy.table);
     int level = enter_qualified_names();
     create_shards(&copy.table, relation, true);
-    copy_rows(table, &copy.table, relation, source);
+    copy_rows(table, &copy.table, relation, source, nullptr);
     run_on_placements(&copy.table,
                       [&](const char *schema) { return shard_index_commands(relation, schema); });
     leave_qualified_names(level);
@@ -368,9 +378,38 @@ void copy_to_node(const DistributedTable *table, Relation relation, int32 source
 
 void finish_copy(const DistributedTable *table, Relation relation, int32 target) {
     Copy copy;
-    make_copy(&copy, table, target);
+    make_copy(&copy, table, &table->shards[0], target);
     int level = enter_qualified_names();
     finish_shards(&copy.table, relation);
+    leave_qualified_names(level);
+}
+
+void create_placement(List *tables, int64 shard_id, int32 target) {
+    int level = enter_qualified_names();
+    ListCell *cell;
+    foreach (cell, tables) {
+        const DistributedTable *table = get_distributed_table(lfirst_oid(cell));
+        Relation relation = table_open(table->relid, NoLock);
+        bool first = foreach_current_index(cell) == 0;
+        Copy copy;
+        make_copy(&copy, table, shard_of(table, shard_id), target);
+        check_roles(&copy.table, relation);
+        if (first)
+            check_schemas(&copy.table);
+        create_shards(&copy.table, relation, first);
+        run_on_placements(&copy.table, [&](const char *schema) {
+            return shard_index_commands(relation, schema);
+        });
+        table_close(relation, NoLock);
+    }
+    foreach (cell, tables) { // once all that foreign keys refer to is there
+        const DistributedTable *table = get_distributed_table(lfirst_oid(cell));
+        Relation relation = table_open(table->relid, NoLock);
+        Copy copy;
+        make_copy(&copy, table, shard_of(table, shard_id), target);
+        finish_shards(&copy.table, relation);
+        table_close(relation, NoLock);
+    }
     leave_qualified_names(level);
 }
 

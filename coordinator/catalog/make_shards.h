@@ -33,6 +33,12 @@ void copy_to_node(const DistributedTable *table, Relation relation, int32 source
 void finish_copy(const DistributedTable *table, Relation relation, int32 target);
 
 // Copies the rows of a shard of the table from one node to another, into an empty table there.
-void copy_shard_rows(Relation relation, int64 shard_id, int32 source, int32 target);
+// `progress` is told how many more have been read.
+void copy_shard_rows(Relation relation, int64 shard_id, int32 source, int32 target,
+                     void (*progress)(int64 rows));
+
+// Makes a placement without rows of a shard on a node that has none: schema, journal and the tables
+// (List of Oid, all of the shard's group, which the caller has locked against DDL).
+void create_placement(List *tables, int64 shard_id, int32 target);
 
 } // namespace panvel

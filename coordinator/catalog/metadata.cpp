@@ -119,6 +119,8 @@ void load_placements(Shard *shard) {
         placement->node_id = DatumGetInt32(catalog_value(&scan, row, kPlacementNodeId));
         placement->leader = DatumGetBool(catalog_value(&scan, row, kPlacementLeader));
         placement->active = DatumGetBool(catalog_value(&scan, row, kPlacementActive));
+        placement->journaled = DatumGetBool(catalog_value(&scan, row, kPlacementJournaled));
+        placement->filled = DatumGetBool(catalog_value(&scan, row, kPlacementFilled));
         placements =
             placement->leader ? lcons(placement, placements) : lappend(placements, placement);
     }
@@ -375,25 +377,46 @@ char *shard_relation_name(const DistributedTable *table, const Shard *shard) {
     return quote_qualified_identifier(shard->schema, name);
 }
 
-// Where there are several, sessions are spread over them, and pass by nodes that are known to be
-// down or where a committed write may not be visible yet.
-int32 read_node(const Shard *shard, List *avoided) {
+namespace {
+
+// The first placement that satisfies `suits`, beginning with another one in each session, so that
+// sessions are spread over them; 0: none does.
+template <typename Suits> int32 find_placement(const Shard *shard, Suits &&suits) {
     int count = shard->placement_count;
-    int32 fallback = 0;
     for (int i = 0; i < count; i++) {
         const Placement *placement = &shard->placements[(MyProcPid + i) % count];
-        if (!placement->active)
-            continue;
-        if (count == 1)
+        if (suits(placement))
             return placement->node_id;
-        if (!server_is_down(server_of_node(placement->node_id)) &&
-            !node_in_doubt(placement->node_id) && !list_member_int(avoided, placement->node_id))
-            return placement->node_id;
-        if (fallback == 0)
-            fallback = placement->node_id;
     }
-    if (fallback != 0)
-        return fallback;
+    return 0;
+}
+
+} // namespace
+
+// Nodes that are known to be down are passed by, and those where a committed write may not be
+// visible yet.
+int32 read_node(const Shard *shard, List *avoided, bool stale_too) {
+    if (shard->placement_count == 1 && shard->placements[0].active)
+        return shard->placements[0].node_id;
+    auto answers = [avoided](int32 node_id) {
+        return !server_is_down(server_of_node(node_id)) && !list_member_int(avoided, node_id);
+    };
+    int32 found = find_placement(shard, [&](const Placement *placement) {
+        return placement->active && answers(placement->node_id) &&
+               !node_in_doubt(placement->node_id);
+    });
+    if (found == 0 && stale_too)
+        found = find_placement(shard, [&](const Placement *placement) {
+            return placement->active && answers(placement->node_id);
+        });
+    if (found == 0 && stale_too)
+        found = find_placement(shard, [&](const Placement *placement) {
+            return placement->filled && answers(placement->node_id);
+        });
+    if (found == 0)
+        found = find_placement(shard, [](const Placement *placement) { return placement->active; });
+    if (found != 0)
+        return found;
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("no placement of shard \"%s\" is in sync", shard->schema)));
 }

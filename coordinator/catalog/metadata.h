@@ -27,7 +27,9 @@ struct ClusterNode {
 struct Placement {
     int32 node_id;
     bool leader;
-    bool active; // in the in-sync set
+    bool active;    // in the in-sync set
+    bool journaled; // if not: what it misses is noted in the leader's journal
+    bool filled;    // it has rows, of now or of before
 };
 
 struct Shard {
@@ -90,8 +92,10 @@ const DistributedTable *refresh_table(const DistributedTable *table);
 char *shard_relation_name(const DistributedTable *table, const Shard *shard);
 
 // The node whose placement of the shard answers reads (one that is avoided only where all are), and
-// the one that takes writes (of a reference table: the one whose result counts).
-int32 read_node(const Shard *shard, List *avoided = NIL); // `avoided`: integer List of node_id
+// the one that takes writes (of a reference table: the one whose result counts). `avoided`: integer
+// List of node_id. `stale_too`: where no placement in sync is known to answer, one that may lack
+// acknowledged writes does.
+int32 read_node(const Shard *shard, List *avoided = NIL, bool stale_too = false);
 int32 write_node(const Shard *shard);
 
 // Whether a placement of the shard that can be read is on the node.

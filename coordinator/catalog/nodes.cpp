@@ -452,7 +452,10 @@ void remove_node(const char *name) {
                 (errcode(ERRCODE_OBJECT_IN_USE),
                  errmsg("node \"%s\" cannot be removed: it holds %d shards", name, count),
                  errhint("Drop the tables that have shards on it first; the view panvel.shards "
-                         "lists them.")));
+                         "lists them. While the node is down, panvel.repair() replaces what other "
+                         "nodes have as well.")));
+    delete_catalog_rows(begin_catalog_scan_int32(Catalog::kLeftover, RowExclusiveLock,
+                                                 "leftover_pkey", kLeftoverNodeId, node->node_id));
     delete_catalog_rows(begin_catalog_scan_int32(Catalog::kNode, RowExclusiveLock, "node_pkey",
                                                  kNodeId, node->node_id));
     changed_nodes();

@@ -2,6 +2,7 @@
 // the rows of the table that change are locked, then all is written. See README.md in this
 // directory.
 #include "coordinator/executor/row_collector.h"
+#include "coordinator/planner/modify_sql.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -15,6 +16,8 @@ namespace {
 
 struct ActionState {
     const RowAction *action;
+    ModifyPlan plan; // the statement's, with what followers get of this action
+    bool binary_results;
     ExprState *quals;
     ProjectionInfo *columns; // null: DO NOTHING
     RowWriter *writer;
@@ -126,6 +129,15 @@ void check_new_key(MergeState *state, const RowAction *action, TupleTableSlot *r
     check_row_key(state->collector, old_key, new_key, isnull);
 }
 
+// Runs `body` with the action as the statement that is executed.
+template <typename Body> void as_action(MergeState *state, ActionState *action, Body &&body) {
+    ModifyPlan *statement = state->modify.plan;
+    state->modify.plan = &action->plan;
+    state->modify.binary_results = action->binary_results;
+    body();
+    state->modify.plan = statement;
+}
+
 void act(MergeState *state, ActionState *chosen, TupleTableSlot *row) {
     ExprContext *context = state->modify.custom.ss.ps.ps_ExprContext;
     ResetExprContext(context);
@@ -138,7 +150,7 @@ void act(MergeState *state, ActionState *chosen, TupleTableSlot *row) {
                     ? shard_of_new_row(state, chosen->action, slot)
                     : shard_of_row(state->collector, row);
     MemoryContextSwitchTo(previous);
-    write_row(chosen->writer, shard, slot, 0);
+    as_action(state, chosen, [&] { write_row(chosen->writer, shard, slot, 0); });
 }
 
 void make_writers(MergeState *state) {
@@ -158,7 +170,7 @@ void flush_writers(MergeState *state) {
         RowWriter *writer = state->actions[i].writer;
         if (writer == nullptr)
             continue;
-        flush_rows(writer);
+        as_action(state, &state->actions[i], [&] { flush_rows(writer); });
         if (writer->written != writer->affected)
             ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                             errmsg("rows of table \"%s\" that were locked have been changed",
@@ -184,6 +196,17 @@ void merge(MergeState *state) {
 void init_action(MergeState *state, ActionState *action, const RowAction *plan) {
     PlanState *parent = &state->modify.custom.ss.ps;
     action->action = plan;
+    action->plan = *state->modify.plan;
+    action->plan.operation = plan->operation;
+    action->plan.images = plan->followed->images;
+    action->plan.apply_command = plan->followed->apply_command;
+    action->plan.apply_one = plan->followed->apply_one;
+    action->plan.apply_many = plan->followed->apply_many;
+    action->plan.journal_one = plan->followed->journal_one;
+    action->plan.journal_many = plan->followed->journal_many;
+    action->binary_results =
+        action->plan.images != NIL &&
+        images_are_binary(state->modify.custom.ss.ss_currentRelation, &action->plan);
     action->quals = ExecInitQual(plan->quals, parent);
     if (plan->operation == CMD_NOTHING)
         return;

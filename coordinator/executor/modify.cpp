@@ -40,6 +40,21 @@ int references(EState *estate, Oid relid) {
     return count;
 }
 
+bool is_referenced(const ModifyState *state) {
+    const TriggerDesc *triggers = state->custom.ss.ss_currentRelation->trigdesc;
+    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++)
+        if (RI_FKey_trigger_type(triggers->triggers[i].tgfoid) == RI_TRIGGER_PK)
+            return true;
+    return false;
+}
+
+// Foreign keys may change rows of other tables, of which nothing comes back.
+bool changes_more_tables(const ModifyState *state) {
+    bool updates =
+        state->plan->operation != CMD_INSERT || state->plan->on_conflict == ONCONFLICT_UPDATE;
+    return updates && is_referenced(state);
+}
+
 WriteReport::PerNode *report_of(WriteReport *report, int32 node_id) {
     ListCell *cell;
     foreach (cell, report->nodes) {
@@ -68,8 +83,9 @@ void begin_modify(ModifyState *state) {
     }
     state->table = get_distributed_table(relid);
     if ((estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-        state->table = exclude_down_nodes(state->table);
-    state->followers = {estate->es_query_cxt, node->ss.ss_currentRelation, state->table, NIL};
+        state->table = changes_more_tables(state) ? exclude_down_nodes(state->table)
+                                                  : exclude_lagging(state->table);
+    state->followers = {estate->es_query_cxt, node->ss.ss_currentRelation, state->table, NIL, 0};
     state->reads_own_table = references(estate, state->table->relid) > 1;
     const char *hint = "Use separate statements in one transaction.";
     if (state->reads_own_table && estate->es_plannedstmt->hasModifyingCTE)
@@ -190,18 +206,6 @@ void finish_copies(ModifyState *state, WriteRequest *request, int64 rows) {
 
 } // namespace
 
-namespace {
-
-bool is_referenced(const ModifyState *state) {
-    const TriggerDesc *triggers = state->custom.ss.ss_currentRelation->trigdesc;
-    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++)
-        if (RI_FKey_trigger_type(triggers->triggers[i].tgfoid) == RI_TRIGGER_PK)
-            return true;
-    return false;
-}
-
-} // namespace
-
 PGresult *finish_write(ModifyState *state, WriteRequest *request) {
     PGresult *result = remote_wait(request->request);
     int64 rows = remote_affected(result);
@@ -211,15 +215,13 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request) {
     finish_copies(state, request, rows);
     if (!is_replicated(state->table))
         return result;
+    state->followers.leader_us = remote_elapsed(request->request);
     if (sends_same_to_followers(state))
         repeat_on_followers(&state->followers, request->shard, &request->statement, rows);
     else
         send_images(&state->followers, state->plan, request->shard, result);
     journal_images(&state->followers, state->plan, request->shard, result);
-    // Foreign keys may have changed rows of other tables, of which nothing has come back.
-    bool updates =
-        state->plan->operation != CMD_INSERT || state->plan->on_conflict == ONCONFLICT_UPDATE;
-    if (updates && rows > 0 && is_referenced(state))
+    if (rows > 0 && changes_more_tables(state))
         journal_unknown(request->shard);
     return result;
 }

@@ -17,6 +17,7 @@ RemoteRequest *send(NodeRows *rows, const char *sql, const RemoteParams *params,
     RemoteStatement statement = {sql, params, effect, keep_prepared, binary};
     statement.shard_id = rows->shard_id;
     statement.guarded = rows->guarded && effect == Effect::kReadOnce;
+    statement.may_be_stale = rows->may_be_stale;
     RemoteRequest *request = remote_send(rows->node_id, &statement);
     MemoryContextSwitchTo(old);
     return request;
@@ -101,9 +102,9 @@ void ask_for_more(NodeRows *rows) {
         send_fetch(rows);
 }
 
-bool failed_with_node(RemoteRequest *request) {
+bool is_loss(const NodeRows *rows, RemoteRequest *request) {
     ErrorData *error = request != nullptr ? remote_error(request) : nullptr;
-    return error != nullptr && is_node_failure(error->sqlerrcode);
+    return error != nullptr && (rows->optional || is_node_failure(error->sqlerrcode));
 }
 
 // Waits for the batch under way and takes it in.
@@ -111,7 +112,7 @@ void take_in(NodeRows *rows) {
     RemoteRequest *request = under_way(rows);
     if (is_held_back(rows)) {
         remote_wait_any(&request, 1);
-        rows->lost = failed_with_node(rows->declared) || failed_with_node(request);
+        rows->lost = is_loss(rows, rows->declared) || is_loss(rows, request);
         if (rows->lost)
             return;
     }
@@ -198,7 +199,7 @@ bool node_row_ready(NodeRows *rows) {
             return true;
         if (!remote_poll(request))
             return false;
-        if (!is_held_back(rows))
+        if (!is_held_back(rows) || is_shared_under_way(rows))
             return true;
         take_in(rows);
     }
@@ -225,12 +226,9 @@ bool next_node_row(NodeRows *rows, Datum *values, bool *isnull) {
     return true;
 }
 
-void raise_lost(NodeRows *rows) {
-    if (rows->declared != nullptr)
-        remote_wait(rows->declared);
-    remote_wait(under_way(rows));
-    elog(ERROR, "a node that was lost has answered");
-    pg_unreachable();
+ErrorData *lost_error(NodeRows *rows) {
+    ErrorData *error = rows->declared != nullptr ? remote_error(rows->declared) : nullptr;
+    return error != nullptr ? error : remote_error(under_way(rows));
 }
 
 void stop_node_rows(NodeRows *rows) {

@@ -28,11 +28,13 @@ struct NodeRows {
     const char *sql;
     const RemoteParams *params;
     RowDecoder *decoder;
-    bool bounded;     // one statement gives all rows
-    bool locks;       // rows, which stay so until the end of the transaction
-    int batch_rows;   // rows per FETCH
-    bool replaceable; // another placement could answer
-    bool guarded;     // sent ahead: its failure must not end the transaction on the node
+    bool bounded;      // one statement gives all rows
+    bool locks;        // rows, which stay so until the end of the transaction
+    int batch_rows;    // rows per FETCH
+    bool replaceable;  // another placement could answer
+    bool may_be_stale; // the placement may lack acknowledged writes
+    bool guarded;      // its failure must not end the transaction on the node
+    bool optional;     // and is no more than a loss
 
     SharedAnswer *shared; // where the rows are; null: this query is sent by itself
     int shared_number;    // which of its queries this is, from 0
@@ -67,8 +69,8 @@ bool next_node_row(NodeRows *rows, Datum *values, bool *isnull);
 // Whether next_node_row() would not have to wait.
 bool node_row_ready(NodeRows *rows);
 
-// The error by which the node was lost; raises it.
-[[noreturn]] void raise_lost(NodeRows *rows);
+// The error by which the node was lost.
+ErrorData *lost_error(NodeRows *rows);
 
 // The request that next_node_row() would wait for, for remote_wait_any(); null when none.
 RemoteRequest *awaited_request(NodeRows *rows);

@@ -39,11 +39,13 @@ NodeStream *next_unordered(DistributedScanState *state, ScanRun *run) {
         for (int i = 0; i < run->stream_count; i++) {
             int index = (first + i) % run->stream_count;
             NodeStream *stream = &run->streams[index];
-            if (stream->done)
+            if (stream->done || stream->is_hedge)
                 continue;
-            if (node_row_ready(&stream->rows)) {
+            if (settle_stream(state, run, stream)) {
                 run->last_stream = index;
-                if (stream->rows.lost) {
+                if (stream->done) { // others have taken its place
+                    open++;
+                } else if (stream->rows.lost) {
                     replace_stream(state, run, stream);
                     open++;
                 } else if (advance(state, run, stream)) {
@@ -55,12 +57,7 @@ NodeStream *next_unordered(DistributedScanState *state, ScanRun *run) {
         }
         if (open == 0)
             return nullptr;
-        auto **requests =
-            static_cast<RemoteRequest **>(palloc(sizeof(RemoteRequest *) * run->stream_count));
-        for (int i = 0; i < run->stream_count; i++)
-            requests[i] = run->streams[i].done ? nullptr : awaited_request(&run->streams[i].rows);
-        remote_wait_any(requests, run->stream_count);
-        pfree(requests);
+        wait_for_streams(run, nullptr);
     }
 }
 
@@ -103,13 +100,24 @@ int compare_streams(Datum left, Datum right, void *argument) {
     return 0;
 }
 
+// Waits until it is known whether the stream's rows are, or those of others that were asked as
+// well.
+bool is_wanted(DistributedScanState *state, ScanRun *run, int index) {
+    NodeStream *stream = &run->streams[index];
+    while (!stream->done && !stream->is_hedge && !settle_stream(state, run, stream)) {
+        CHECK_FOR_INTERRUPTS();
+        wait_for_streams(run, stream);
+    }
+    return !stream->done && !stream->is_hedge;
+}
+
 NodeStream *next_ordered(DistributedScanState *state, ScanRun *run) {
     if (run->merge == nullptr) {
         MemoryContext old = MemoryContextSwitchTo(run->context);
         run->merge = binaryheap_allocate(1 + bms_num_members(run->shards), compare_streams, state);
         MemoryContextSwitchTo(old);
         for (int i = 0; i < run->stream_count; i++)
-            if (advance(state, run, &run->streams[i]))
+            if (is_wanted(state, run, i) && advance(state, run, &run->streams[i]))
                 binaryheap_add_unordered(run->merge, Int32GetDatum(i));
         binaryheap_build(run->merge);
     } else if (run->last_stream >= 0) {

@@ -117,8 +117,9 @@ void send_batch(DistributedScanState *state, List *runs) {
         auto *run = static_cast<ScanRun *>(lfirst(cell));
         run->sent = true;
         run->batch = batch;
-        run->streams = static_cast<NodeStream *>(MemoryContextAllocZero(
-            run->context, sizeof(NodeStream) * (1 + bms_num_members(run->shards))));
+        run->streams = static_cast<NodeStream *>(
+            MemoryContextAllocZero(run->context, sizeof(NodeStream) * kStreamsPerShard *
+                                                     (1 + bms_num_members(run->shards))));
     }
     foreach (cell, groups) {
         auto *group = static_cast<NodeShards *>(lfirst(cell));
@@ -137,8 +138,10 @@ void send_batch(DistributedScanState *state, List *runs) {
         }
         RemoteStatement statement = {batch_statement(state, sql), params, Effect::kReadOnce, true,
                                      state->decoder->binary};
-        statement.shard_id = first->streams[first->stream_count - 1].rows.shard_id;
+        const NodeRows *rows = &first->streams[first->stream_count - 1].rows;
+        statement.shard_id = rows->shard_id;
         statement.guarded = true;
+        statement.may_be_stale = rows->may_be_stale;
         answer->request = remote_send(group->node_id, &statement);
     }
     MemoryContextSwitchTo(old);

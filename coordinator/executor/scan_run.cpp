@@ -2,6 +2,7 @@
 // the same time.
 #include "coordinator/executor/scan_state.h"
 #include "coordinator/monitor/servers.h"
+#include "coordinator/replication/consistency.h"
 #include "coordinator/replication/in_sync.h"
 #include "coordinator/replication/membership.h"
 #include "coordinator/transaction/transaction.h"
@@ -125,6 +126,10 @@ bool asks_leader(const DistributedScanState *state) {
            (is_replicated(state->table) && IsolationUsesXactSnapshot());
 }
 
+bool may_be_stale(const DistributedScanState *state) {
+    return !asks_leader(state) && reads_may_be_stale();
+}
+
 } // namespace
 
 // Rows of a UNION cannot be locked, and are locked where they are written: then one group a shard.
@@ -133,7 +138,8 @@ List *group_by_node(DistributedScanState *state, Bitmapset *shards, List *failed
     int shard = -1;
     while ((shard = bms_next_member(shards, shard)) >= 0) {
         const Shard *read = &state->table->shards[shard];
-        int32 node_id = asks_leader(state) ? write_node(read) : read_node(read, failed);
+        int32 node_id =
+            asks_leader(state) ? write_node(read) : read_node(read, failed, may_be_stale(state));
         NodeShards *group = nullptr;
         ListCell *cell;
         foreach (cell, locks_rows(state) ? NIL : groups)
@@ -163,17 +169,13 @@ int batch_rows(DistributedScanState *state) {
         std::clamp(kBatchBytes / width, double{kMinBatchRows}, double{kMaxBatchRows}));
 }
 
-// Whether other placements of these shards could answer.
+// Whether other placements of these shards could answer, if not now then perhaps when it matters.
 bool is_replaceable(const DistributedScanState *state, Bitmapset *shards) {
     if (locks_rows(state) || state->plan->is_target || IsolationUsesXactSnapshot())
         return false;
     int shard = -1;
     while ((shard = bms_next_member(shards, shard)) >= 0) {
-        const Shard *read = &state->table->shards[shard];
-        int readable = 0;
-        for (int i = 0; i < read->placement_count; i++)
-            readable += read->placements[i].active;
-        if (readable < 2)
+        if (state->table->shards[shard].placement_count < 2)
             return false;
     }
     return true;
@@ -221,7 +223,7 @@ void send_run(DistributedScanState *state, ScanRun *run) {
     note_epochs(state, run->shards);
     MemoryContext old = MemoryContextSwitchTo(run->context);
     List *groups = group_by_node(state, run->shards);
-    run->streams = palloc0_array(NodeStream, 1 + bms_num_members(run->shards));
+    run->streams = palloc0_array(NodeStream, kStreamsPerShard * (1 + bms_num_members(run->shards)));
     run->in_turn = locks_in_turn(state, run->limit);
     run->rows_left = run->limit;
     if (run->in_turn) {
@@ -286,6 +288,7 @@ void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
     rows->locks = locks_rows(state);
     rows->replaceable = is_replaceable(state, group->shards);
     rows->guarded = run->early;
+    rows->may_be_stale = may_be_stale(state);
     stream->shards = group->shards;
     stream->done = false;
     rows->bounded = is_bounded(state, run->limit);
@@ -295,6 +298,7 @@ void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
     int columns = std::max(1, state->remote_columns);
     stream->values = static_cast<Datum *>(palloc0(sizeof(Datum) * columns));
     stream->isnull = static_cast<bool *>(palloc0(sizeof(bool) * columns));
+    init_hedge(stream);
     report_statement(state, group->node_id, group->shards, sql);
 }
 
@@ -312,6 +316,47 @@ void start_stream(DistributedScanState *state, ScanRun *run, const NodeShards *g
     start_node_rows(&add_stream(state, run, group, sql)->rows);
 }
 
+namespace {
+
+// The first of the shards whose placements in sync have all been tried.
+const Shard *lost_shard(const DistributedScanState *state, const ScanRun *run, Bitmapset *shards) {
+    int shard = -1;
+    while ((shard = bms_next_member(shards, shard)) >= 0) {
+        const Shard *lost = &state->table->shards[shard];
+        if (list_member_int(run->failed, read_node(lost, run->failed, may_be_stale(state))))
+            return lost;
+    }
+    return nullptr;
+}
+
+bool has_stale_placement(const Shard *shard) {
+    for (int i = 0; i < shard->placement_count; i++)
+        if (!shard->placements[i].active && shard->placements[i].filled)
+            return true;
+    return false;
+}
+
+// The node's error, with what it means for the shard.
+[[noreturn]] void raise_lost(const DistributedScanState *state, const ScanRun *run,
+                             NodeStream *stream) {
+    ErrorData *error = lost_error(&stream->rows);
+    const Shard *shard = lost_shard(state, run, stream->shards);
+    if (shard != nullptr && is_replicated(state->table)) {
+        error->detail =
+            psprintf("%s%sNo in-sync placement of shard %lld can be reached.",
+                     error->detail != nullptr ? error->detail : "",
+                     error->detail != nullptr ? " " : "", static_cast<long long>(shard->shard_id));
+        if (error->hint == nullptr && !may_be_stale(state) && has_stale_placement(shard))
+            error->hint =
+                pstrdup("With panvel.read_consistency = eventual a placement answers that "
+                        "may lack acknowledged writes.");
+    }
+    ThrowErrorData(error);
+    pg_unreachable();
+}
+
+} // namespace
+
 void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream) {
     int32 lost = stream->rows.node_id;
     want_probe(server_of_node(lost));
@@ -325,7 +370,7 @@ void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *strea
     foreach (cell, groups)
         if (transaction_wrote_on(lost) ||
             list_member_int(run->failed, static_cast<NodeShards *>(lfirst(cell))->node_id))
-            raise_lost(&stream->rows);
+            raise_lost(state, run, stream);
     stop_node_rows(&stream->rows);
     memset(stream, 0, sizeof(*stream));
     auto *first = static_cast<NodeShards *>(linitial(groups));

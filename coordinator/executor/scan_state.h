@@ -8,6 +8,7 @@
 #include "coordinator/planner/scan.h"
 
 extern "C" {
+#include "datatype/timestamp.h"
 #include "lib/binaryheap.h"
 #include "utils/sortsupport.h"
 }
@@ -21,6 +22,12 @@ struct NodeStream {
     bool *isnull;
     bool done;
     Bitmapset *shards;
+
+    // Other placements that are asked as well where this one is slow (hedge.cpp).
+    TimestampTz hedge_at; // when they are; 0: not at all
+    int first_hedge;      // of run->streams, where hedge_count > 0
+    int hedge_count;
+    bool is_hedge; // it is one of them, and its rows are not wanted yet
 };
 
 // Shards that one statement reads, and the node that answers for them.
@@ -31,6 +38,9 @@ struct NodeShards {
 
 struct ScanBatch;
 
+// One that reads it, one that is asked as well, and one for each further node that takes over.
+constexpr int kStreamsPerShard = 3;
+
 // One execution with certain parameters.
 struct ScanRun {
     MemoryContext context; // of all of it
@@ -38,7 +48,7 @@ struct ScanRun {
     RemoteParams *params; // may be null
     int64 limit;          // -1: none
     int stream_count;
-    NodeStream *streams; // room for one a shard
+    NodeStream *streams; // room for kStreamsPerShard * (1 + shards)
     List *failed;        // integer: nodes that were lost meanwhile
 
     bool in_turn;  // one stream after the other, each for what is left of the limit
@@ -118,6 +128,15 @@ void end_run(DistributedScanState *state, ScanRun *run);
 // Has other placements answer for a stream whose node was lost. Raises the node's error where there
 // are none, or where the transaction counts on what it did on the node.
 void replace_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream);
+
+// hedge.cpp. Without waiting: whether the stream's next row, its end or its loss is here, or other
+// streams have taken its place (it is then `done`). Where it is slow, has others asked as well.
+bool settle_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream);
+// After settle_stream() of all of the run's streams, or of `only` this one: waits until it may say
+// something else.
+void wait_for_streams(ScanRun *run, const NodeStream *only);
+void init_hedge(NodeStream *stream);
+void init_hedging(); // settings; from _PG_init
 
 // List of NodeShards *. `failed`: nodes (integer List) to be passed over where others can answer.
 List *group_by_node(DistributedScanState *state, Bitmapset *shards, List *failed = NIL);

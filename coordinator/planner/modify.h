@@ -19,6 +19,8 @@ extern "C" {
 
 namespace panvel {
 
+struct ModifyPlan;
+
 // An action of MERGE. Its columns go to the shards as arrays, as for UPDATE and DELETE by rows.
 struct RowAction {
     bool matched;
@@ -28,7 +30,8 @@ struct RowAction {
     List *sent;  // columns of `columns`, from 1 (integer List)
     int key;     // of INSERT the distribution column among `columns`, of UPDATE its new value; or 0
     List *quals; // all must be true
-    List *columns; // TargetEntry *: the new row; the new values; then what names the row
+    List *columns;        // TargetEntry *: the new row; the new values; then what names the row
+    ModifyPlan *followed; // of it only what is about followers and the journal
 };
 
 // What the executor needs of the plan. A statement for one shard is

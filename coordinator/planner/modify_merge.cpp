@@ -11,9 +11,20 @@ extern "C" {
 namespace panvel {
 namespace {
 
-const ModifyPlan kNothingReturned = {};
-
-enum ActionField { kMatched, kOperation, kCommand, kTail, kSent, kKey };
+enum ActionField {
+    kMatched,
+    kOperation,
+    kCommand,
+    kTail,
+    kSent,
+    kKey,
+    kImages,
+    kApplyCommand,
+    kApplyOne,
+    kApplyMany,
+    kJournalOne,
+    kJournalMany
+};
 
 List *column_types(List *columns) {
     List *types = NIL;
@@ -63,7 +74,14 @@ void plan_insert(Relation relation, RowAction *action) {
     const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
     action->command = "INSERT INTO ";
     action->sent = stored_columns(relation);
-    action->tail = insert_rows_tail(relation, action->sent);
+    // Images of the new rows: batches of parameters are not kept until the leaders are done.
+    action->followed->on_conflict = ONCONFLICT_NOTHING;
+    build_apply_sql(relation, action->sent, action->followed);
+    StringInfoData tail;
+    initStringInfo(&tail);
+    appendStringInfoString(&tail, insert_rows_tail(relation, action->sent));
+    append_row_returning(&tail, relation, action->followed);
+    action->tail = tail.data;
     action->key = table->is_reference ? 0 : table->distribution_attribute;
 }
 
@@ -71,8 +89,9 @@ void plan_update(PlannerInfo *root, Relation relation, List *assigned, RowAction
     action->columns = with_identity(root, relation, action->columns);
     action->command = "UPDATE ";
     action->sent = all_of(action->columns);
+    build_apply_sql(relation, assigned, action->followed);
     action->tail =
-        update_rows_tail(relation, assigned, column_types(action->columns), &kNothingReturned);
+        update_rows_tail(relation, assigned, column_types(action->columns), action->followed);
     action->key = assigned_key(relation, assigned);
 }
 
@@ -80,7 +99,8 @@ void plan_delete(PlannerInfo *root, Relation relation, RowAction *action) {
     action->columns = with_identity(root, relation, NIL);
     action->command = "DELETE FROM ";
     action->sent = all_of(action->columns);
-    action->tail = delete_rows_tail(relation, column_types(action->columns), &kNothingReturned);
+    build_apply_sql(relation, NIL, action->followed);
+    action->tail = delete_rows_tail(relation, column_types(action->columns), action->followed);
 }
 
 RowAction *plan_action(PlannerInfo *root, Relation relation, const MergeAction *from) {
@@ -89,6 +109,8 @@ RowAction *plan_action(PlannerInfo *root, Relation relation, const MergeAction *
     action->operation = from->commandType;
     action->quals = static_cast<List *>(copyObjectImpl(from->qual));
     action->columns = new_values(from);
+    action->followed = palloc0_object(ModifyPlan);
+    action->followed->operation = from->commandType;
     if (from->commandType == CMD_INSERT)
         plan_insert(relation, action);
     else if (from->commandType == CMD_UPDATE)
@@ -106,9 +128,6 @@ Node *text_node(const char *text) {
 } // namespace
 
 void build_merge_sql(PlannerInfo *root, Relation relation, List *actions, ModifyPlan *plan) {
-    if (is_replicated(get_distributed_table(RelationGetRelid(relation))))
-        refuse_modification(RelationGetRelid(relation), "MERGE with a replication factor above 1",
-                            "Use INSERT ... ON CONFLICT, or UPDATE and INSERT.");
     find_row_identity(root, relation, plan);
     plan->command = plan->tail = "";
     ListCell *cell;
@@ -130,7 +149,12 @@ List *merge_private(const ModifyPlan *plan) {
         List *fields =
             list_make5(makeInteger(action->matched), makeInteger(action->operation),
                        text_node(action->command), text_node(action->tail), action->sent);
-        actions = lappend(actions, lappend(fields, makeInteger(action->key)));
+        const ModifyPlan *followed = action->followed;
+        fields = lappend(lappend(fields, makeInteger(action->key)), followed->images);
+        for (const char *text : {followed->apply_command, followed->apply_one, followed->apply_many,
+                                 followed->journal_one, followed->journal_many})
+            fields = lappend(fields, text_node(text));
+        actions = lappend(actions, fields);
     }
     return actions;
 }
@@ -145,6 +169,28 @@ List *merge_exprs(const ModifyPlan *plan) {
     return exprs;
 }
 
+namespace {
+
+// Null where nothing was there.
+const char *text_of(List *fields, ActionField field) {
+    const char *text = strVal(list_nth(fields, field));
+    return *text != '\0' ? text : nullptr;
+}
+
+ModifyPlan *followed_part(List *fields, CmdType operation) {
+    ModifyPlan *followed = palloc0_object(ModifyPlan);
+    followed->operation = operation;
+    followed->images = static_cast<List *>(list_nth(fields, kImages));
+    followed->apply_command = text_of(fields, kApplyCommand);
+    followed->apply_one = text_of(fields, kApplyOne);
+    followed->apply_many = text_of(fields, kApplyMany);
+    followed->journal_one = text_of(fields, kJournalOne);
+    followed->journal_many = text_of(fields, kJournalMany);
+    return followed;
+}
+
+} // namespace
+
 List *merge_actions(List *fields, List *exprs) {
     List *actions = NIL;
     ListCell *cell;
@@ -158,6 +204,7 @@ List *merge_actions(List *fields, List *exprs) {
         action->tail = strVal(list_nth(from, kTail));
         action->sent = static_cast<List *>(list_nth(from, kSent));
         action->key = intVal(list_nth(from, kKey));
+        action->followed = followed_part(from, action->operation);
         action->quals = static_cast<List *>(linitial(parts));
         action->columns = static_cast<List *>(lsecond(parts));
         actions = lappend(actions, action);

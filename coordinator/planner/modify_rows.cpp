@@ -206,6 +206,8 @@ void append_identity(Relation relation, StringInfo sql, List *casts, int first) 
     }
 }
 
+} // namespace
+
 // The columns asked for and the row's number; then the images for followers.
 void append_row_returning(StringInfo sql, Relation relation, const ModifyPlan *plan) {
     const char *separator = " RETURNING ";
@@ -221,8 +223,6 @@ void append_row_returning(StringInfo sql, Relation relation, const ModifyPlan *p
         separator = ", ";
     }
 }
-
-} // namespace
 
 void add_row_identity(Query *query) {
     add_identity(query);

@@ -49,4 +49,7 @@ int assigned_key(Relation relation, List *columns);
 char *update_rows_tail(Relation relation, List *columns, List *types, const ModifyPlan *plan);
 char *delete_rows_tail(Relation relation, List *types, const ModifyPlan *plan);
 
+// RETURNING, if the plan has anything returned, to a statement about `t`.
+void append_row_returning(StringInfo sql, Relation relation, const ModifyPlan *plan);
+
 } // namespace panvel

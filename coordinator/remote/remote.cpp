@@ -133,7 +133,7 @@ RemoteRequest *submit(int32 node_id, EntryKind kind, const RemoteStatement *stat
                       const char *data, size_t size) {
     check_callable();
     bool outside = statement->effect == Effect::kNoTransaction;
-    bool certain = outside || wait_until_certain(node_id);
+    bool certain = outside || statement->may_be_stale || wait_until_certain(node_id);
     RemoteRequest *request = make_request(node_id);
     if (!certain) {
         strlcpy(request->node_name, get_node(node_id)->name, NAMEDATALEN);
@@ -221,7 +221,7 @@ PGresult *remote_wait(RemoteRequest *request) {
     return request->result;
 }
 
-int remote_wait_any(RemoteRequest *const *requests, int count) {
+int remote_wait_any(RemoteRequest *const *requests, int count, TimestampTz deadline) {
     for (;;) {
         bool any = false;
         for (int i = 0; i < count; i++) {
@@ -231,9 +231,9 @@ int remote_wait_any(RemoteRequest *const *requests, int count) {
                 return i;
             any = true;
         }
-        if (!any)
+        if (!any || (deadline != 0 && GetCurrentTimestamp() >= deadline))
             return -1;
-        wait_for_progress(0, true);
+        wait_for_progress(deadline, true);
     }
 }
 

@@ -18,6 +18,7 @@
 #include "extension/pg/pg.h"
 
 extern "C" {
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "libpq-fe.h"
 #include "nodes/pg_list.h"
@@ -62,6 +63,7 @@ struct RemoteStatement {
     int64 shard_id = 0;                // what panvel.activity shows; 0: several shards, or none
     // kReadOnce: should it fail, the remote transaction goes on as before.
     bool guarded = false;
+    bool may_be_stale = false; // a node in doubt may answer, too (transaction/doubt.h)
 };
 
 struct RemoteRequest; // opaque; see the accessors
@@ -81,8 +83,9 @@ RemoteRequest *remote_send_copy(int32 node_id, const char *copy_sql, const char 
 PGresult *remote_wait(RemoteRequest *request);
 
 // Waits until one of the requests is done (null entries are passed over) and returns its index;
-// -1 when all are null. Does not raise the request's error: remote_wait() on it does, at once.
-int remote_wait_any(RemoteRequest *const *requests, int count);
+// -1 when all are null, or at the deadline (0: none). Does not raise the request's error:
+// remote_wait() on it does, at once.
+int remote_wait_any(RemoteRequest *const *requests, int count, TimestampTz deadline = 0);
 
 // Whether the request is done (its result or error is there), after reading what has arrived.
 bool remote_poll(RemoteRequest *request);

@@ -3,6 +3,8 @@
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/remote/connection.h"
 #include "coordinator/replication/catch_up.h"
+#include "coordinator/replication/consistency.h"
+#include "coordinator/replication/membership.h"
 
 extern "C" {
 #include "access/transam.h"
@@ -32,9 +34,11 @@ struct Apply {
     int32 node_id;
     RemoteStatement statement;
     RemoteRequest *request;
-    bool repeatable; // executing it again changes the rows that it did not find the first time
-    bool deletes;    // and those it has changed are not found again
-    int64 rows;      // that it has to change
+    bool repeatable;      // executing it again changes the rows that it did not find the first time
+    bool deletes;         // and those it has changed are not found again
+    int64 rows;           // that it has to change
+    const Shard *shard;   // of which it is the part of a follower; null: the leader's journal
+    TimestampTz deadline; // until when the session has patience; 0: for ever
 };
 
 [[noreturn]] void raise_diverged(const Followers *followers, const Apply *apply, int64 changed) {
@@ -61,9 +65,29 @@ void send(Apply *apply) {
     MemoryContextSwitchTo(previous);
 }
 
+// As long as a majority is left without it (require_insync_replicas()), a follower that is slow is
+// not waited for: the transaction fails, with nothing written, and the next one goes without it.
+void wait_patiently(const Followers *followers, const Apply *apply) {
+    RemoteRequest *request = apply->request;
+    if (apply->deadline == 0 || remote_wait_any(&request, 1, apply->deadline) >= 0)
+        return;
+    int in_sync = 0;
+    for (int i = 0; i < apply->shard->placement_count; i++)
+        in_sync += apply->shard->placements[i].active;
+    if (in_sync <= required_placements(followers->table->replication_factor))
+        return;
+    exclude_slow_node(followers->table, apply->node_id);
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("node \"%s\" takes too long for its part of the transaction",
+                           get_node(apply->node_id)->name),
+                    errdetail("With panvel.write_consistency = quorum it is not waited for."),
+                    errhint("The transaction might succeed if retried.")));
+}
+
 // A row that another transaction has inserted is not found on a follower while its COMMIT PREPARED
 // is under way there, although the leader has it: try again until it is.
 void finish_apply(const Followers *followers, Apply *apply) {
+    wait_patiently(followers, apply);
     int64 changed = remote_affected(remote_wait(apply->request));
     TimestampTz deadline = 0;
     while (changed != apply->rows) {
@@ -91,7 +115,7 @@ void finish_first(Followers *followers) {
     finish_apply(followers, apply);
 }
 
-Apply *start_apply(Followers *followers, int32 node_id, int64 rows) {
+Apply *start_apply(Followers *followers, const Shard *shard, int32 node_id, int64 rows) {
     while (list_length(followers->under_way) >= kMaxUnderWay)
         finish_first(followers);
     MemoryContext context =
@@ -100,6 +124,10 @@ Apply *start_apply(Followers *followers, int32 node_id, int64 rows) {
     apply->context = context;
     apply->node_id = node_id;
     apply->rows = rows;
+    apply->shard = shard;
+    if (shard != nullptr && patience_ms() > 0)
+        apply->deadline =
+            GetCurrentTimestamp() + patience_ms() * INT64CONST(1000) + 2 * followers->leader_us;
     MemoryContext previous = MemoryContextSwitchTo(followers->context);
     followers->under_way = lappend(followers->under_way, apply);
     MemoryContextSwitchTo(previous);
@@ -214,7 +242,7 @@ int chunk_rows(const PGresult *result, int first, int first_column) {
 
 void apply_chunk(Followers *followers, const ModifyPlan *plan, const Shard *shard, int32 node_id,
                  const Chunk *chunk) {
-    Apply *apply = start_apply(followers, node_id, chunk->row_count);
+    Apply *apply = start_apply(followers, shard, node_id, chunk->row_count);
     MemoryContext previous = MemoryContextSwitchTo(apply->context);
     const char *tail = chunk->row_count == 1 ? plan->apply_one : plan->apply_many;
     apply->statement.sql =
@@ -230,13 +258,14 @@ void apply_chunk(Followers *followers, const ModifyPlan *plan, const Shard *shar
     send(apply);
 }
 
-// The nodes of placements that are out of sync, as the text of an array; null when there are none.
+// The nodes of placements for which the leader keeps a journal, as the text of an array; null when
+// there are none.
 char *stale_nodes(const Shard *shard, int *count) {
     StringInfoData array;
     initStringInfo(&array);
     *count = 0;
     for (int i = 0; i < shard->placement_count; i++)
-        if (!shard->placements[i].active)
+        if (!shard->placements[i].active && shard->placements[i].journaled)
             appendStringInfo(&array, "%s%d", (*count)++ > 0 ? "," : "{",
                              shard->placements[i].node_id);
     appendStringInfoChar(&array, '}');
@@ -245,7 +274,7 @@ char *stale_nodes(const Shard *shard, int *count) {
 
 void journal_chunk(Followers *followers, const ModifyPlan *plan, const Shard *shard,
                    const Chunk *chunk, const char *nodes, int node_count) {
-    Apply *apply = start_apply(followers, write_node(shard),
+    Apply *apply = start_apply(followers, nullptr, write_node(shard),
                                static_cast<int64>(chunk->row_count) * node_count);
     MemoryContext previous = MemoryContextSwitchTo(apply->context);
     const char *tail = chunk->row_count == 1 ? plan->journal_one : plan->journal_many;
@@ -270,7 +299,7 @@ void repeat_on_followers(Followers *followers, const Shard *shard, const RemoteS
     for (int i = 0; i < shard->placement_count; i++) {
         if (!is_follower(&shard->placements[i]))
             continue;
-        Apply *apply = start_apply(followers, shard->placements[i].node_id, rows);
+        Apply *apply = start_apply(followers, shard, shard->placements[i].node_id, rows);
         apply->statement = *statement;
         apply->statement.binary_results = false;
         send(apply);

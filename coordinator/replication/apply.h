@@ -16,6 +16,7 @@ struct Followers {
     Relation relation;
     const DistributedTable *table;
     List *under_way; // Apply *
+    int64 leader_us; // how long the leader took for what is sent now, in microseconds
 };
 
 // Has every follower of the shard execute `statement` as the leader did, where it changed `rows`.
@@ -34,8 +35,9 @@ void journal_images(Followers *followers, const ModifyPlan *plan, const Shard *s
 // The same for what is not known row by row: such placements will be copied anew.
 void journal_unknown(const Shard *shard);
 
-// Waits for all of them. XX001 where a follower does not have the rows that the leader changed. To
-// be called before the local statement ends or hands out a row.
+// Waits for all of them. XX001 where a follower does not have the rows that the leader changed;
+// 40001 where one is slower than the session has patience for (patience_ms()), and has been taken
+// out of its sets. To be called before the local statement ends or hands out a row.
 void finish_followers(Followers *followers);
 
 } // namespace panvel

@@ -3,7 +3,9 @@
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/monitor/servers.h"
 #include "coordinator/replication/in_sync.h"
+#include "coordinator/replication/jobs.h"
 #include "coordinator/replication/membership.h"
+#include "coordinator/replication/repair.h"
 #include "coordinator/replication/replay.h"
 #include "coordinator/transaction/doubt.h"
 #include "extension/pg/boundary.h"
@@ -15,6 +17,7 @@ extern "C" {
 #include "postmaster/bgworker.h"
 #include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 }
@@ -26,6 +29,8 @@ namespace {
 constexpr int kBatch = 500;
 constexpr int kMaxBatches = 10000;
 
+int journal_limit = 1000000;
+
 template <typename Body> void in_transaction(Body &&body) {
     StartTransactionCommand();
     XactIsoLevel = XACT_READ_COMMITTED; // rows are read after the journal entries that name them
@@ -35,9 +40,9 @@ template <typename Body> void in_transaction(Body &&body) {
     CommitTransactionCommand();
 }
 
-// The placement as the catalog has it now, with what it needs; null when it needs nothing, or when
-// it or its leader cannot be reached.
-const CatalogPlacement *find_placement(int64 shard_id, int32 node_id, int32 *leader_id) {
+// The placement as the catalog has it now; null when it needs nothing, or when its leader cannot be
+// reached.
+const CatalogPlacement *find_stale(int64 shard_id, int32 node_id, int32 *leader_id) {
     const CatalogPlacement *found = nullptr;
     *leader_id = 0;
     ListCell *cell;
@@ -48,9 +53,14 @@ const CatalogPlacement *find_placement(int64 shard_id, int32 node_id, int32 *lea
         if (placement->node_id == node_id && !placement->active)
             found = placement;
     }
-    bool reachable = *leader_id != 0 && !server_is_down(server_of_node(node_id)) &&
-                     !server_is_down(server_of_node(*leader_id));
+    bool reachable = *leader_id != 0 && !server_is_down(server_of_node(*leader_id));
     return reachable ? found : nullptr;
+}
+
+// The same; null also when it cannot be reached itself.
+const CatalogPlacement *find_placement(int64 shard_id, int32 node_id, int32 *leader_id) {
+    const CatalogPlacement *found = find_stale(shard_id, node_id, leader_id);
+    return server_is_down(server_of_node(node_id)) ? nullptr : found;
 }
 
 // DDL waits until the transaction ends.
@@ -105,30 +115,89 @@ CatalogPlacement confirm(const StalePlacement &stale, LOCKMODE mode) {
 void set_copying(const StalePlacement &stale, bool copying) {
     CatalogPlacement placement = confirm(stale, ShareLock);
     placement.copying = copying;
+    placement.filled |= !copying; // it has just been copied
     update_placement(&placement);
 }
 
-// Returns whether the end may be tried.
-bool replay_batches(int64 shard_id, int32 node_id) {
+void tell_sessions(const StalePlacement &stale) {
+    ListCell *cell;
+    foreach (cell, stale.tables)
+        invalidate_table(lfirst_oid(cell));
+}
+
+// Nobody keeps a journal of what the placement misses. From the end of this transaction everybody
+// does: who has written under the old epoch and not committed gets 40001.
+void begin_journal(int64 shard_id, int32 node_id) {
+    with_placement(shard_id, node_id, [](const CatalogPlacement &, const StalePlacement &stale) {
+        CatalogPlacement placement = confirm(stale, ExclusiveLock);
+        placement.journaled = true;
+        update_placement(&placement);
+        note_set_changed(stale.shard_id);
+    });
+}
+
+// Too long a journal is given up: the placement is copied anew when its node is back. What others
+// still note there is dropped before that.
+void limit_journal(int64 shard_id, int32 node_id) {
+    in_transaction([&] {
+        int32 leader_id;
+        const CatalogPlacement *placement = find_stale(shard_id, node_id, &leader_id);
+        StalePlacement stale;
+        if (placement == nullptr || !placement->journaled ||
+            !describe(placement, leader_id, &stale) ||
+            journal_length(&stale, journal_limit) <= journal_limit)
+            return;
+        lock_in_sync_set(shard_id, ShareLock);
+        placement = find_stale(shard_id, node_id, &leader_id);
+        if (placement == nullptr || leader_id != stale.leader_id)
+            return;
+        CatalogPlacement given_up = *placement;
+        given_up.copying = true;
+        given_up.journaled = false;
+        given_up.lagging = false;
+        update_placement(&given_up);
+        drop_journal(&stale);
+        tell_sessions(stale);
+        ereport(LOG, (errmsg("the journal of shard %lld for its placement on node \"%s\" is longer "
+                             "than panvel.journal_limit: the placement will be copied anew",
+                             static_cast<long long>(shard_id), get_node(node_id)->name)));
+    });
+}
+
+enum class Outcome { kGone, kMustCopy, kFound, kNothing };
+
+// kFound: the end may be tried, and there was something to replay.
+Outcome replay_batches(int64 shard_id, int32 node_id) {
+    bool first = true;
+    bool found_any = false;
     for (int i = 0; i < kMaxBatches; i++) {
         Replayed replayed = Replayed::kSome;
         bool found = with_placement(shard_id, node_id,
                                     [&](const CatalogPlacement &, const StalePlacement &stale) {
-                                        replayed = replay_journal(&stale, kBatch);
+                                        if (first)
+                                            add_to_job(journal_length(&stale, PG_INT32_MAX));
+                                        int count = 0;
+                                        replayed = replay_journal(&stale, kBatch, &count);
+                                        advance_job(count);
+                                        found_any |= count > 0;
                                         if (replayed == Replayed::kMustCopy)
                                             set_copying(stale, true);
                                     });
-        if (!found || replayed == Replayed::kMustCopy)
-            return false;
+        first = false;
+        if (!found)
+            return Outcome::kGone;
+        if (replayed == Replayed::kMustCopy)
+            return Outcome::kMustCopy;
         if (replayed == Replayed::kAll)
-            return true;
+            break;
     }
-    return true;
+    return found_any ? Outcome::kFound : Outcome::kNothing;
 }
 
 // The end: nobody who has noted something in the journal is left, and nobody commits a write before
-// the placement is in the set.
-void rejoin(int64 shard_id, int32 node_id) {
+// the placement is in the set. False when it is not.
+bool rejoin(int64 shard_id, int32 node_id) {
+    bool joins = false;
     with_placement(
         shard_id, node_id, [&](const CatalogPlacement &placement, const StalePlacement &stale) {
             if (placement.copying)
@@ -138,13 +207,17 @@ void rejoin(int64 shard_id, int32 node_id) {
                                                  stale.schema, kJournal));
             CatalogPlacement joined = confirm(stale, ExclusiveLock);
             Replayed replayed;
-            do
-                replayed = replay_journal(&stale, kBatch);
-            while (replayed == Replayed::kSome);
-            joined.copying = replayed == Replayed::kMustCopy;
-            joined.active = !joined.copying;
+            int count = 0;
+            do {
+                replayed = replay_journal(&stale, kBatch, &count);
+                advance_job(count);
+            } while (replayed == Replayed::kSome);
+            joins = replayed != Replayed::kMustCopy;
+            joined.copying = !joins;
+            joined.active = joins;
+            joined.lagging &= !joins;
             update_placement(&joined);
-            if (!joined.active)
+            if (!joins)
                 return;
             note_set_changed(stale.shard_id);
             ForceSyncCommit();
@@ -152,36 +225,66 @@ void rejoin(int64 shard_id, int32 node_id) {
                                  static_cast<long long>(stale.shard_id),
                                  get_node(stale.node_id)->name)));
         });
+    return joins;
 }
 
-void catch_up(int64 shard_id, int32 node_id) {
-    bool copying = false;
-    if (!with_placement(shard_id, node_id,
-                        [&](const CatalogPlacement &placement, const StalePlacement &stale) {
-                            copying = placement.copying;
-                            if (!copying)
-                                return;
-                            copy_anew(&stale);
-                            set_copying(stale, false);
-                        }))
-        return;
-    if (replay_batches(shard_id, node_id))
-        rejoin(shard_id, node_id);
+// Copies it, if it is to be copied and a journal is kept meanwhile. False when it is gone.
+bool copy_if_marked(int64 shard_id, int32 node_id, bool *without_journal) {
+    return with_placement(shard_id, node_id,
+                          [&](const CatalogPlacement &placement, const StalePlacement &stale) {
+                              *without_journal = !placement.journaled;
+                              if (!placement.copying || *without_journal)
+                                  return;
+                              copy_anew(&stale);
+                              set_copying(stale, false);
+                          });
+}
+
+// One that follows sessions with panvel.write_consistency = one gets their writes with every pass,
+// and rejoins when there were none: the next write would only take it out again.
+bool bring_back(const CatalogPlacement *wanted) {
+    int64 shard_id = wanted->shard_id;
+    int32 node_id = wanted->node_id;
+    bool without_journal = false;
+    if (!copy_if_marked(shard_id, node_id, &without_journal))
+        return false;
+    if (without_journal) {
+        begin_journal(shard_id, node_id);
+        if (!copy_if_marked(shard_id, node_id, &without_journal) || without_journal)
+            return false;
+    }
+    Outcome outcome = replay_batches(shard_id, node_id);
+    bool ready = outcome == Outcome::kNothing || (outcome == Outcome::kFound && !wanted->lagging);
+    return ready && rejoin(shard_id, node_id);
+}
+
+void catch_up(const CatalogPlacement *wanted) {
+    begin_job(wanted->filled ? JobKind::kCatchUp : JobKind::kRepair, wanted->shard_id,
+              wanted->node_id);
+    if (server_is_down(server_of_node(wanted->node_id)))
+        pause_job("the node is down");
+    else if (bring_back(wanted))
+        finish_job();
+    else
+        pause_job(wanted->lagging ? "panvel.write_consistency = one is in use" : nullptr);
 }
 
 // An error is about one placement: it is logged, and the others have their turn.
-void try_to_catch_up(int64 shard_id, int32 node_id) {
+template <typename Body> void try_to(Body &&body) {
     MemoryContext context = CurrentMemoryContext;
     PG_TRY();
     {
-        pg::entry([&] { catch_up(shard_id, node_id); });
+        pg::entry([&] { body(); });
     }
     PG_CATCH();
     {
         MemoryContextSwitchTo(context);
         HOLD_INTERRUPTS();
         EmitErrorReport();
+        ErrorData *error = CopyErrorData();
         AbortOutOfAnyTransaction();
+        pause_job(error->message);
+        FreeErrorData(error);
         FlushErrorState();
         RESUME_INTERRUPTS();
     }
@@ -196,28 +299,46 @@ bool is_only_worker() {
     return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+// Copies that outlive a transaction.
+template <typename Item> List *keep(List *items, MemoryContext kept) {
+    MemoryContext previous = MemoryContextSwitchTo(kept);
+    List *copies = NIL;
+    ListCell *cell;
+    foreach (cell, items) {
+        auto *copy = palloc_object(Item);
+        *copy = *static_cast<Item *>(lfirst(cell));
+        copies = lappend(copies, copy);
+    }
+    MemoryContextSwitchTo(previous);
+    return copies;
+}
+
 void catch_up_all(MemoryContext kept) {
     List *found = NIL;
+    List *leftovers = NIL;
     bool only = false;
     in_transaction([&] {
-        if (!OidIsValid(find_panvel_relation("placement")))
+        only = OidIsValid(find_panvel_relation("placement")) && is_only_worker();
+        if (!only)
             return;
-        only = is_only_worker();
-        List *all = only ? placements_out_of_sync() : NIL;
-        MemoryContext previous = MemoryContextSwitchTo(kept);
-        ListCell *cell;
-        foreach (cell, all) {
-            auto *copy = palloc_object(CatalogPlacement);
-            *copy = *static_cast<CatalogPlacement *>(lfirst(cell));
-            found = lappend(found, copy);
-        }
-        MemoryContextSwitchTo(previous);
+        found = keep<CatalogPlacement>(placements_out_of_sync(), kept);
+        leftovers = keep<Leftover>(all_leftovers(), kept);
     });
+    if (!only)
+        return;
+    cancel_other_jobs(found);
     ListCell *cell;
     foreach (cell, found) {
         CHECK_FOR_INTERRUPTS();
         auto *placement = static_cast<CatalogPlacement *>(lfirst(cell));
-        try_to_catch_up(placement->shard_id, placement->node_id);
+        if (placement->journaled)
+            try_to([=] { limit_journal(placement->shard_id, placement->node_id); });
+        try_to([=] { catch_up(placement); });
+    }
+    foreach (cell, leftovers) {
+        CHECK_FOR_INTERRUPTS();
+        auto *leftover = static_cast<Leftover *>(lfirst(cell));
+        try_to([=] { in_transaction([=] { drop_leftover(leftover); }); });
     }
 }
 
@@ -231,16 +352,8 @@ List *journal_commands(const char *schema) {
 }
 
 bool look_after_placements() {
-    List *found = placements_out_of_sync();
-    if (found == NIL)
+    if (placements_out_of_sync() == NIL && all_leftovers() == NIL)
         return false;
-    bool any_reachable = false;
-    ListCell *cell;
-    foreach (cell, found)
-        any_reachable |=
-            !server_is_down(server_of_node(static_cast<CatalogPlacement *>(lfirst(cell))->node_id));
-    if (!any_reachable)
-        return true;
     BackgroundWorker worker = {};
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -253,6 +366,14 @@ bool look_after_placements() {
     // Where max_worker_processes are in use, the next pass tries again.
     (void)RegisterDynamicBackgroundWorker(&worker, nullptr);
     return true;
+}
+
+void init_catch_up() {
+    DefineCustomIntVariable("panvel.journal_limit",
+                            "How many changed rows of a shard are noted for a placement that "
+                            "misses them.",
+                            "With more, all rows are copied when its node is back.", &journal_limit,
+                            1000000, 0, PG_INT32_MAX - 1, PGC_SIGHUP, 0, nullptr, nullptr, nullptr);
 }
 
 extern "C" {

@@ -14,6 +14,8 @@ bool look_after_placements();
 // placements out of sync have missed.
 constexpr const char *kJournal = "panvel_journal";
 
+void init_catch_up(); // settings; from _PG_init
+
 // The commands that create it, as List of char *.
 List *journal_commands(const char *schema);
 

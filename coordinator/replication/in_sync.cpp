@@ -57,7 +57,7 @@ int64 epoch_in_catalog(int64 shard_id) {
 void note_written(const DistributedTable *table, const Shard *shard) {
     if (!is_replicated(table))
         return;
-    require_insync_replicas(shard);
+    require_insync_replicas(table, shard);
     if (written == nullptr)
         create_table_of_written();
     bool found;
@@ -76,6 +76,10 @@ void check_written(const DistributedTable *table, const Shard *shard) {
         static_cast<Written *>(hash_search(written, &shard->shard_id, HASH_FIND, nullptr));
     if (entry != nullptr && entry->epoch != shard->epoch)
         raise_changed(shard->shard_id);
+}
+
+bool has_written() {
+    return written != nullptr;
 }
 
 void confirm_epochs() {

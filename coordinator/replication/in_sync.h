@@ -17,6 +17,9 @@ void note_written(const DistributedTable *table, const Shard *shard);
 // The same question without a write: 40001 rather than rows without the transaction's own changes.
 void check_written(const DistributedTable *table, const Shard *shard);
 
+// Whether the transaction has written to a table with followers, or locked rows there.
+bool has_written();
+
 // At PRE_COMMIT: locks the shards until the end of the transaction and raises 40001 unless their
 // epochs are still those noted.
 void confirm_epochs();

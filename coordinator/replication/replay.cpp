@@ -4,6 +4,7 @@
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/remote/remote.h"
 #include "coordinator/replication/catch_up.h"
+#include "coordinator/replication/jobs.h"
 
 extern "C" {
 #include "access/table.h"
@@ -191,31 +192,50 @@ void fence_placement(const StalePlacement *stale) {
                                                 stale->schema, get_rel_name(lfirst_oid(cell)))));
 }
 
-void copy_anew(const StalePlacement *stale) {
-    // Their rows are among those that are read afterwards.
+int64 journal_length(const StalePlacement *stale, int64 limit) {
+    PGresult *result = query(stale->leader_id,
+                             psprintf("SELECT pg_catalog.count(*) FROM (SELECT FROM %s.%s WHERE "
+                                      "node_id = %d LIMIT " INT64_FORMAT ") entries",
+                                      stale->schema, kJournal, stale->node_id, limit + 1),
+                             nullptr);
+    return pg_strtoint64(PQgetvalue(result, 0, 0));
+}
+
+void drop_journal(const StalePlacement *stale) {
     execute_on(stale->leader_id, psprintf("DELETE FROM %s.%s WHERE node_id = %d", stale->schema,
                                           kJournal, stale->node_id));
+}
+
+void copy_anew(const StalePlacement *stale) {
+    drop_journal(stale); // their rows are among those that are read afterwards
+    ListCell *cell;
+    foreach (cell, stale->tables) {
+        char *table = quote_qualified_identifier(stale->schema, get_rel_name(lfirst_oid(cell)));
+        PGresult *count =
+            query(stale->leader_id, psprintf("SELECT pg_catalog.count(*) FROM %s", table), nullptr);
+        add_to_job(pg_strtoint64(PQgetvalue(count, 0, 0)));
+    }
     StringInfoData names;
     initStringInfo(&names);
-    ListCell *cell;
     foreach (cell, stale->tables)
         appendStringInfo(&names, "%s%s", foreach_current_index(cell) > 0 ? ", " : "",
                          quote_qualified_identifier(stale->schema, get_rel_name(lfirst_oid(cell))));
     execute_on(stale->node_id, psprintf("TRUNCATE TABLE %s", names.data));
     foreach (cell, stale->tables) {
         Relation relation = table_open(lfirst_oid(cell), NoLock);
-        copy_shard_rows(relation, stale->shard_id, stale->leader_id, stale->node_id);
+        copy_shard_rows(relation, stale->shard_id, stale->leader_id, stale->node_id, advance_job);
         table_close(relation, NoLock);
     }
 }
 
-Replayed replay_journal(const StalePlacement *stale, int limit) {
+Replayed replay_journal(const StalePlacement *stale, int limit, int *count) {
     PGresult *entries =
         query(stale->leader_id,
               psprintf("DELETE FROM %s.%s WHERE ctid = ANY (ARRAY(SELECT ctid FROM %s.%s WHERE "
                        "node_id = %d LIMIT %d)) RETURNING relation, key",
                        stale->schema, kJournal, stale->schema, kJournal, stale->node_id, limit),
               nullptr);
+    *count = PQntuples(entries);
     int found = 0;
     ListCell *cell;
     foreach (cell, stale->tables) {

@@ -25,9 +25,13 @@ void copy_anew(const StalePlacement *stale);
 
 enum class Replayed { kAll, kSome, kMustCopy };
 
-// Takes at most `limit` entries off the leader's journal and brings their rows over. kAll: there
-// were no more. kMustCopy: an entry says that keys do not tell what was missed.
-Replayed replay_journal(const StalePlacement *stale, int limit);
+// Takes at most `limit` entries off the leader's journal, `*count`, and brings their rows over.
+// kAll: there were no more. kMustCopy: an entry says that keys do not tell what was missed.
+Replayed replay_journal(const StalePlacement *stale, int limit, int *count);
+
+// How many entries the leader's journal has for the placement; `limit` + 1 where there are more.
+int64 journal_length(const StalePlacement *stale, int64 limit);
+void drop_journal(const StalePlacement *stale);
 
 // Executes one command there as part of the transaction.
 void execute_on(int32 node_id, const char *sql);

@@ -56,12 +56,23 @@ CREATE TABLE panvel.placement (
     shard_id bigint NOT NULL,
     node_id int NOT NULL,
     leader boolean NOT NULL,
-    active boolean NOT NULL,  -- in the in-sync set
-    copying boolean NOT NULL, -- and if not: it is to be copied anew, the leader's journal has not all
+    active boolean NOT NULL,    -- in the in-sync set; the rest is about those that are not
+    copying boolean NOT NULL,   -- to be copied anew: the leader's journal has not all
+    journaled boolean NOT NULL, -- writers note in the leader's journal what it misses
+    filled boolean NOT NULL,    -- it has had all rows once, so it may answer reads that may be stale
+    lagging boolean NOT NULL,  -- left out by panvel.write_consistency = one, and not lost
     PRIMARY KEY (shard_id, node_id)
 );
 CREATE INDEX placement_node_id_idx ON panvel.placement (node_id);
 
+-- What repair() has replaced on nodes that were down: schemas of shards to be dropped when they are
+-- back and the shard has all its placements.
+CREATE TABLE panvel.leftover (
+    node_id int NOT NULL,
+    shard_id bigint NOT NULL,
+    PRIMARY KEY (node_id, shard_id)
+);
+
 GRANT USAGE ON SCHEMA panvel TO PUBLIC;
 GRANT SELECT ON panvel.node, panvel.colocation, panvel.distributed_table, panvel.shard,
-    panvel.placement TO PUBLIC;
+    panvel.placement, panvel.leftover TO PUBLIC;

@@ -169,12 +169,29 @@ def test_what_cannot_be_followed_is_refused(cluster, error_of):
     ):
         error = error_of(cluster.execute, statement)
         assert error.sqlstate == "0A000" and "primary key column n" in str(error)
-    error = error_of(cluster.execute, "merge into t using (values (1)) s (i) on i = id when matched then delete")
-    assert error.sqlstate == "0A000" and "replication factor" in str(error)
     cluster.execute("update t set n = n, v = 2")
     cluster.execute("insert into t values (1, 1, 7, 7) on conflict (id, n) do update set n = excluded.n, u = excluded.u")
     assert cluster.query("select * from t") == [(1, 1, 7, 2)]
     assert assert_equal_placements(cluster, "t") == ["(1,1,7,2)"]
+
+
+def test_merge(items):
+    """All of its actions, and what they find on a plain table."""
+    items.execute("create table plain (like items including all)")
+    items.execute("insert into plain (id, k, v, e) select id, k, v, e from items")
+    merge = (
+        "merge into {0} t using (select i, i %% 4 a from generate_series(200, 400) i) s on s.i = t.id"
+        " when matched and a = 0 then delete"
+        " when matched and a = 1 then update set v = t.v || '+', k = a"
+        " when matched then do nothing"
+        " when not matched and a < 3 then insert (id, k, v) values (i, a, 'new')"
+    ).replace("%%", "%")
+    with items.connect() as session:
+        counts = [session.execute(merge.format(table)).rowcount for table in ("items", "plain")]
+    assert counts[0] == counts[1] > 100
+    rows = "select t::text from {} t order by 1"
+    assert items.query(rows.format("items")) == items.query(rows.format("plain"))
+    assert len(assert_equal_placements(items)) == items.value("select count(*) from plain")
 
 
 def test_a_failure_on_any_placement_leaves_nothing(items, error_of):

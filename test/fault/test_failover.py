@@ -1,6 +1,5 @@
 """Writes go on without a worker that is lost; it catches up and rejoins by itself."""
 
-import threading
 import time
 
 import psycopg
@@ -74,51 +73,6 @@ def test_a_dead_worker_is_left_out_and_catches_up(db):
     assert db.value("select count(*) from items") == len(before) + 50
 
 
-def test_writers_go_on(db):
-    """No acknowledged insert is lost when a worker is killed under writers."""
-    acknowledged = set()
-    stopping = threading.Event()
-    longest = [0.0] * 4
-    problems = []
-
-    def write(number):
-        session = db.connect()
-        i = 0
-        last = time.monotonic()
-        while not stopping.is_set():
-            i += 1
-            key = 10_000 * (number + 1) + i
-            try:
-                session.execute("insert into items values (%s, 'w', 0)", [key])
-                acknowledged.add(key)
-                longest[number] = max(longest[number], time.monotonic() - last)
-                last = time.monotonic()
-            except psycopg.Error as error:
-                if error.sqlstate not in UNREACHED:
-                    problems.append(error)
-                    return
-
-    threads = [threading.Thread(target=write, args=[number]) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for worker in db.workers[:2]:
-            wait_until(lambda n=len(acknowledged): len(acknowledged) > n + 50 or problems, 60, "writes")
-            worker.server.kill9()
-            wait_until(lambda n=len(acknowledged): len(acknowledged) > n + 50 or problems, 60, "writes")
-            worker.server.start()
-            wait_until(lambda: db.value("select bool_and(active) from panvel.placement"), 60, "in sync")
-    finally:
-        stopping.set()
-        for thread in threads:
-            thread.join()
-    assert problems == []
-    print("longest pause", max(longest))
-    wait_until_in_sync(db)
-    rows = {key for (key,) in db.query("select id from items where v = 'w'")}
-    assert acknowledged <= rows
-
-
 def test_both_placements_gone_is_a_clear_error_and_others_go_on(db):
     for worker in db.workers[:2]:
         worker.server.kill9()
@@ -155,7 +109,7 @@ def test_min_insync_replicas(db, error_of):
         assert session.execute("select count(*) from items where n = 1").fetchone() == (0,)
         write_until_done(db, "update items set n = 2")  # another session has 1
         error = error_of(session.execute, "update items set n = 3")
-        assert error.sqlstate == "55000" and "min_insync_replicas is 2" in str(error)
+        assert error.sqlstate == "55000" and "needs 2" in str(error)
     db.workers[0].server.start()
     wait_until_in_sync(db)
     assert db.value("select count(*) from items where n = 2") == 300

@@ -95,3 +95,16 @@ class TestPlantedBugs:
         write, _ = last_write(history, final, lambda w: w.outcome == OK and len(w.values) == 1)
         write.outcome = FAILED
         assert any("reported as failed" in text for text in history.problems(final))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recall(seed):
+    """Of k-NN reads: all rows that must have been found, and fewer when some are not."""
+    history, final, _ = simulate(seed)
+    nearest = sorted(final, key=lambda key: abs(key - 20.25))[:10]
+    read = Read({key: final[key] for key in nearest}, 1000, 1001, lambda key: abs(key - 20.25))
+    history.reads.append(read)
+    assert history.recall() == 1
+    del read.values[nearest[3]]
+    assert history.recall() < 1
+    assert history.problems(final) == []

@@ -22,11 +22,15 @@ class Write:
 
 @dataclasses.dataclass
 class Read:
-    """`values`: what was seen of each key that was asked for; a key without a row is None."""
+    """`values`: what was seen of each key that was asked for; a key without a row is None.
+
+    `distance`: of a k-NN read, from a key to its distance; then `values` are the nearest, the farthest last.
+    """
 
     values: dict
     start: float
     end: float
+    distance: object = None
 
 
 class History:
@@ -55,6 +59,29 @@ class History:
                     keys = [key for key in {*copy, *copies[0]} if copy.get(key) != copies[0].get(key)]
                     found.append(f"placements of shard {shard} differ: {sorted(keys)[:5]}")
         return found
+
+    def recall(self):
+        """Of the rows that k-NN reads must have found, the part that they have.
+
+        Those are rows that nobody wrote meanwhile and that are nearer than the farthest one found.
+        """
+        order = self._order()
+        wanted = found = 0
+        for read in self.reads:
+            if read.distance is None or not read.values:
+                continue
+            limit = max(read.distance(key) for key in read.values)
+            for key in self.initial:
+                if read.distance(key) < limit and self._is_there(order[key], key, read.start, read.end):
+                    wanted += 1
+                    found += key in read.values
+        return found / wanted if wanted else 1.0
+
+    @staticmethod
+    def _is_there(writes, key, start, end):
+        """Whether the row was there all the time, for sure."""
+        last = [write for write in writes if write.outcome != FAILED and write.start < end][-1]
+        return last.outcome == OK and last.end < start and last.values[key] is not None
 
     def _order(self):
         order = {key: [Write({key: value}, -1, -1, OK)] for key, value in self.initial.items()}

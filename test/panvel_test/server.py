@@ -120,6 +120,7 @@ class Server(Database):
         self.log = self.directory / "log"
         self.port = None
         self.process = None
+        self.environment = {}  # of its processes, beside the test's
         self.conf = {"fsync": "on" if fsync else "off", **(conf or {})}
 
     # ------------------------------------------------------------------ making
@@ -190,6 +191,7 @@ class Server(Database):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **self.environment},
             )
         postgres.guard(self.process.pid)
         Server.running.append(self)

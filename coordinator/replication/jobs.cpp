@@ -1,0 +1,250 @@
+#include "coordinator/replication/jobs.h"
+
+#include "coordinator/catalog/catalog.h"
+#include "coordinator/replication/membership.h"
+#include "extension/pg/boundary.h"
+
+extern "C" {
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/procarray.h"
+#include "storage/shmem.h"
+#include "storage/spin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+}
+
+namespace panvel {
+namespace {
+
+// The oldest that has ended gives way to a new one.
+constexpr int kMaxJobs = 512;
+constexpr int kWhySize = 256;
+
+enum class State { kRunning, kWaiting, kDone, kCanceled };
+
+struct Job {
+    int64 job_id; // 0: none
+    Oid database;
+    int pid; // of who works on it
+    JobKind kind;
+    State state;
+    int64 shard_id;
+    int32 node_id;
+    int64 done;
+    int64 total;
+    TimestampTz started;
+    TimestampTz finished; // 0: it is not
+    char why[kWhySize];   // of the last time that it had to wait; "": nothing
+};
+
+struct Shared {
+    slock_t lock; // held over loops of kMaxJobs steps that call nothing
+    int64 last_id;
+    Job jobs[kMaxJobs];
+};
+
+Shared *shared;
+Job *current; // what this process works on; null: nothing, or there was no room
+shmem_startup_hook_type previous_startup_hook;
+shmem_request_hook_type previous_request_hook;
+
+void request_memory() {
+    if (previous_request_hook)
+        previous_request_hook();
+    RequestAddinShmemSpace(MAXALIGN(sizeof(Shared)));
+}
+
+void startup_memory() {
+    if (previous_startup_hook)
+        previous_startup_hook();
+    bool found;
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    shared = static_cast<Shared *>(ShmemInitStruct("panvel jobs", sizeof(Shared), &found));
+    if (!found) {
+        memset(shared, 0, sizeof(Shared));
+        SpinLockInit(&shared->lock);
+    }
+    LWLockRelease(AddinShmemInitLock);
+}
+
+bool has_ended(const Job *job) {
+    return job->job_id == 0 || job->finished != 0;
+}
+
+// The caller holds the lock. Null when all places are taken by jobs that have not ended.
+Job *place_for(int64 shard_id, int32 node_id) {
+    Job *oldest = nullptr;
+    for (Job &job : shared->jobs) {
+        if (!has_ended(&job) && job.database == MyDatabaseId && job.shard_id == shard_id &&
+            job.node_id == node_id)
+            return &job;
+        if (has_ended(&job) && (oldest == nullptr || job.job_id < oldest->job_id))
+            oldest = &job;
+    }
+    return oldest;
+}
+
+template <typename Change> void change_current(Change &&change) {
+    if (current == nullptr)
+        return;
+    SpinLockAcquire(&shared->lock);
+    if (!has_ended(current) && current->pid == MyProcPid)
+        change(current);
+    SpinLockRelease(&shared->lock);
+}
+
+void end(Job *job, State state, TimestampTz now) {
+    job->state = state;
+    job->finished = now;
+    job->why[0] = '\0';
+}
+
+Job read_job(const Job &job) {
+    SpinLockAcquire(&shared->lock);
+    Job copy = job;
+    SpinLockRelease(&shared->lock);
+    return copy;
+}
+
+bool is_among(const Job *job, List *placements) {
+    for (int i = 0; i < list_length(placements); i++) {
+        auto *placement = static_cast<CatalogPlacement *>(list_nth(placements, i));
+        if (placement->shard_id == job->shard_id && placement->node_id == job->node_id)
+            return true;
+    }
+    return false;
+}
+
+} // namespace
+
+void init_jobs() {
+    previous_request_hook = shmem_request_hook;
+    shmem_request_hook = request_memory;
+    previous_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = startup_memory;
+}
+
+void begin_job(JobKind kind, int64 shard_id, int32 node_id) {
+    if (shared == nullptr)
+        return;
+    TimestampTz now = GetCurrentTimestamp();
+    SpinLockAcquire(&shared->lock);
+    current = place_for(shard_id, node_id);
+    if (current != nullptr && has_ended(current)) {
+        memset(current, 0, sizeof(Job));
+        current->job_id = ++shared->last_id;
+        current->database = MyDatabaseId;
+        current->shard_id = shard_id;
+        current->node_id = node_id;
+        current->kind = kind;
+        current->started = now;
+    }
+    if (current != nullptr) {
+        current->pid = MyProcPid;
+        current->state = State::kRunning;
+    }
+    SpinLockRelease(&shared->lock);
+}
+
+void add_to_job(int64 count) {
+    change_current([count](Job *job) { job->total += count; });
+}
+
+// More may come than was known of.
+void advance_job(int64 count) {
+    change_current([count](Job *job) {
+        job->done += count;
+        job->total = Max(job->total, job->done);
+    });
+}
+
+void pause_job(const char *why) {
+    change_current([why](Job *job) {
+        job->state = State::kWaiting;
+        strlcpy(job->why, why != nullptr ? why : "", kWhySize);
+    });
+    current = nullptr;
+}
+
+void finish_job() {
+    TimestampTz now = GetCurrentTimestamp();
+    change_current([now](Job *job) {
+        job->total = job->done;
+        end(job, State::kDone, now);
+    });
+    current = nullptr;
+}
+
+void cancel_other_jobs(List *placements) {
+    if (shared == nullptr)
+        return;
+    TimestampTz now = GetCurrentTimestamp();
+    for (Job &job : shared->jobs) {
+        Job copy = read_job(job);
+        if (has_ended(&copy) || copy.database != MyDatabaseId || is_among(&copy, placements))
+            continue;
+        SpinLockAcquire(&shared->lock);
+        if (job.job_id == copy.job_id && !has_ended(&job))
+            end(&job, State::kCanceled, now);
+        SpinLockRelease(&shared->lock);
+    }
+}
+
+namespace {
+
+const char *name_of(JobKind kind) {
+    return kind == JobKind::kRepair ? "repair" : "catch-up";
+}
+
+// A worker that was ended in the middle leaves its job to the next pass.
+const char *name_of(const Job &job) {
+    switch (job.state) {
+    case State::kRunning:
+        return BackendPidGetProc(job.pid) != nullptr ? "running" : "waiting";
+    case State::kWaiting:
+        return "waiting";
+    case State::kDone:
+        return "done";
+    case State::kCanceled:
+        return "canceled";
+    }
+    pg_unreachable();
+}
+
+void put_job(ReturnSetInfo *out, const Job &job) {
+    Datum values[10] = {};
+    bool isnull[10] = {};
+    values[0] = Int64GetDatum(job.job_id);
+    values[1] = CStringGetTextDatum(name_of(job.kind));
+    values[2] = CStringGetTextDatum(name_of(job));
+    values[3] = Int64GetDatum(job.done);
+    values[4] = Int64GetDatum(job.total);
+    values[5] = TimestampTzGetDatum(job.started);
+    values[6] = TimestampTzGetDatum(job.finished);
+    isnull[6] = job.finished == 0;
+    values[7] = CStringGetTextDatum(job.why);
+    isnull[7] = job.why[0] == '\0';
+    values[8] = Int64GetDatum(job.shard_id);
+    values[9] = Int32GetDatum(job.node_id);
+    tuplestore_putvalues(out->setResult, out->setDesc, values, isnull);
+}
+
+void put_jobs(ReturnSetInfo *out) {
+    for (const Job &job : shared->jobs) {
+        Job copy = read_job(job);
+        if (copy.job_id != 0 && copy.database == MyDatabaseId)
+            put_job(out, copy);
+    }
+}
+
+} // namespace
+} // namespace panvel
+
+SQL_FUNCTION(panvel_job_states) {
+    panvel::require_preload();
+    InitMaterializedSRF(fcinfo, 0);
+    panvel::put_jobs(reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
+    return static_cast<Datum>(0);
+}
