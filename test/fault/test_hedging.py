@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from panvel_test.distributed import wait_until_settled
 from panvel_test.proxy import Proxy
 
 QUERIES = [
@@ -26,6 +27,7 @@ def db(make_cluster):
     with Proxy(db.workers[0].server.port) as proxy:
         db.proxy = proxy
         db.execute("select panvel.set_node('w1', '127.0.0.1', %s)", [proxy.port])
+        wait_until_settled(db)  # what is in doubt would not be read from anyway
         yield db
         db.workers[0].server.resume()
 
@@ -48,12 +50,12 @@ def run_all(session):
 def test_a_slow_node_is_not_waited_for(db):
     with db.connect() as session:
         run_all(session)
-        db.proxy.delay = 0.6
+        db.proxy.delay = 0.2
         slow = run_all(session)
-        assert slow > 1.2  # there and back
+        assert slow > 0.4  # there and back
         session.execute("set panvel.hedge_delay = '30ms'")
         hedged = run_all(session)
-        print(f"longest query behind a delay of 600 ms each way: {slow:.2f} s, hedged {hedged:.2f} s")
+        print(f"longest query behind a delay of 200 ms each way: {slow:.2f} s, hedged {hedged:.2f} s")
         assert hedged < slow / 2
         with session.transaction():  # what the transaction has written is seen
             session.execute("update items set v = v + 1000")
