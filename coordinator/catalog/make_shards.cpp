@@ -384,6 +384,24 @@ void finish_copy(const DistributedTable *table, Relation relation, int32 target)
     leave_qualified_names(level);
 }
 
+namespace {
+
+// All shards, of which one has a placement: foreign keys go to the shard of the same place in the
+// group.
+const Shard *only_placement(const DistributedTable *table, int64 shard_id, int32 target) {
+    auto *placement = palloc_object(Placement);
+    *placement = {target, true, true, true, true};
+    auto *shards = palloc_array(Shard, table->shard_count);
+    for (int i = 0; i < table->shard_count; i++) {
+        shards[i] = table->shards[i];
+        shards[i].placement_count = shards[i].shard_id == shard_id ? 1 : 0;
+        shards[i].placements = placement;
+    }
+    return shards;
+}
+
+} // namespace
+
 void create_placement(List *tables, int64 shard_id, int32 target) {
     int level = enter_qualified_names();
     ListCell *cell;
@@ -403,11 +421,10 @@ void create_placement(List *tables, int64 shard_id, int32 target) {
         table_close(relation, NoLock);
     }
     foreach (cell, tables) { // once all that foreign keys refer to is there
-        const DistributedTable *table = get_distributed_table(lfirst_oid(cell));
-        Relation relation = table_open(table->relid, NoLock);
-        Copy copy;
-        make_copy(&copy, table, shard_of(table, shard_id), target);
-        finish_shards(&copy.table, relation);
+        DistributedTable table = *get_distributed_table(lfirst_oid(cell));
+        Relation relation = table_open(table.relid, NoLock);
+        table.shards = only_placement(&table, shard_id, target);
+        finish_shards(&table, relation);
         table_close(relation, NoLock);
     }
     leave_qualified_names(level);

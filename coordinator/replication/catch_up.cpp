@@ -292,10 +292,12 @@ template <typename Body> void try_to(Body &&body) {
     MemoryContextSwitchTo(context);
 }
 
-// One worker a database: held by the session.
+// One worker a database. An advisory lock, of a class of its own, because the session's other locks
+// go with the first transaction that fails, and stay behind when the process ends without one.
 bool is_only_worker() {
+    constexpr uint16 kClass = 3; // SQL's are of 1 and 2
     LOCKTAG tag;
-    SET_LOCKTAG_OBJECT(tag, MyDatabaseId, catalog_oid(Catalog::kPlacement), 0, 1);
+    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, catalog_oid(Catalog::kPlacement), 0, kClass);
     return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
