@@ -1,9 +1,9 @@
 // k-NN by one and by several clients at once, on tables of several servers in turn: queries a
 // second, recall and the CPU time of the servers' backends. `reads.py` calls it.
 //
-// usage: search_clients DATA ROUNDS CLIENTS EFS LIMIT NAME TABLE CONNINFO [NAME TABLE CONNINFO ...]
+// usage: search_clients DATA ROUNDS CLIENTS EFS LIMIT QUERIES {NAME TABLE CONNINFO}...
 //   CLIENTS and EFS: numbers, separated by commas; DATA: a directory with MNIST's files; LIMIT: how
-//   many of its vectors are in the tables, 0 for all
+//   many of its vectors are in the tables, 0 for all; QUERIES: how many are asked
 // Prints one line for each name, number of clients, ef and round, values separated by tabs:
 //   NAME CLIENTS EF ROUND QUERIES_PER_SECOND RECALL CPU_US USER_US SYSTEM_US
 // The last three: CPU time of the clients' backends, microseconds a query.
@@ -73,9 +73,12 @@ std::vector<size_t> numbers(const std::string &text) {
 class Bench {
   public:
     Bench(const std::string &data, size_t rounds, std::vector<size_t> clients,
-          std::vector<size_t> efs, size_t limit)
+          std::vector<size_t> efs, size_t limit, size_t queries)
         : rounds_(rounds), clients_(std::move(clients)), efs_(std::move(efs)),
-          data_(load({.path = data, .metric = "l2", .limit = limit == 0 ? kAll : limit})),
+          data_(load({.path = data,
+                      .metric = "l2",
+                      .limit = limit == 0 ? kAll : limit,
+                      .queries = queries})),
           exact_(data_.base, data_.queries, Metric::kL2) {
         for (size_t i = 0; i < data_.queries.size(); i++) {
             queries_.emplace_back();
@@ -159,11 +162,11 @@ class Bench {
 
 int main(int argc, char **argv) {
     try {
-        if (argc < 9 || (argc - 6) % 3 != 0)
+        if (argc < 10 || (argc - 7) % 3 != 0)
             throw std::runtime_error("wrong number of arguments");
         bench::Bench bench(argv[1], std::stoul(argv[2]), bench::numbers(argv[3]),
-                           bench::numbers(argv[4]), std::stoul(argv[5]));
-        for (int i = 6; i < argc; i += 3)
+                           bench::numbers(argv[4]), std::stoul(argv[5]), std::stoul(argv[6]));
+        for (int i = 7; i < argc; i += 3)
             bench.add(argv[i], argv[i + 1], argv[i + 2]);
         bench.run();
     } catch (const std::exception &error) {
