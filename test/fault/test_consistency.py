@@ -6,15 +6,22 @@ import time
 import psycopg
 import pytest
 
-from panvel_test import wait_until
-from panvel_test.distributed import wait_until_settled
+from panvel_test import Cluster, wait_until
+from panvel_test.distributed import databases_on, wait_until_settled
 
 UNREACHED = ("08001", "08006", "57P01", "57P02", "57P03")
 
 
+@pytest.fixture(scope="module")
+def databases():
+    databases = databases_on(Cluster(workers=3, coordinator_conf={"panvel.node_timeout": "4s"}))
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def db(make_cluster):
-    db = make_cluster(workers=3, coordinator_conf={"panvel.node_timeout": "4s"})
+def db(databases):
+    db = next(databases)
     db.execute("create table items (id int primary key, n int)")
     db.execute("select panvel.create_distributed_table('items', 'id', 6, 2)")
     db.execute("create table thrice (id int primary key, n int)")

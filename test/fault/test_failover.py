@@ -5,19 +5,26 @@ import time
 import psycopg
 import pytest
 
-from panvel_test import wait_until
-from panvel_test.distributed import wait_until_settled
+from panvel_test import Cluster, wait_until
+from panvel_test.distributed import databases_on, wait_until_settled
 
 UNREACHED = ("08001", "08006", "40001", "57P01", "57P02")
 
 
+@pytest.fixture(scope="module")
+def databases():
+    databases = databases_on(Cluster(workers=3, fsync=True, coordinator_conf={"panvel.node_timeout": "2s"}))
+    yield databases
+    databases.close()
+
+
 @pytest.fixture
-def db(make_cluster):
-    db = make_cluster(workers=3, fsync=True, coordinator_conf={"panvel.node_timeout": "2s"})
+def db(databases):
+    db = next(databases)
     db.execute("create table items (id int primary key, v text, n int)")
     db.execute("select panvel.create_distributed_table('items', 'id', 6, 2)")
     db.execute("insert into items select i, 'v' || i, 0 from generate_series(1, 300) i")
-    yield db
+    return db
 
 
 def states(db):

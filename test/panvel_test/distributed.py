@@ -8,6 +8,25 @@ import psycopg
 
 from .postgres import wait_until
 
+def databases_on(cluster):
+    """Fresh databases on the cluster, one for each test that asks with next(): whatever an earlier test has left
+    paused or killed runs again. Removes the cluster when it is closed; a server must not have crashed until then."""
+    try:
+        cluster.start()
+        for number in range(1, 1000):
+            for server in cluster.servers:
+                if server.is_running():
+                    server.resume()
+                else:
+                    server.gone()
+                    server.start()
+            yield cluster.database(f"fault{number}")
+    finally:
+        crashes = [line for server in cluster.servers for line in server.crashes()]
+        cluster.remove()
+        assert not crashes, crashes
+
+
 SOAK_SECONDS = int(os.environ.get("PANVEL_SOAK_SECONDS", "600"))
 
 PREPARED = "select count(*) from pg_prepared_xacts where database = current_database()"
