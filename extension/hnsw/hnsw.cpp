@@ -2,12 +2,11 @@
 #include "extension/hnsw/hnsw.h"
 
 #include "extension/hnsw/distance_scan.h"
-#include "extension/pg/boundary.h"
+#include "extension/pg/index_method.h"
 
 extern "C" {
 #include "access/reloptions.h"
 #include "commands/progress.h"
-#include "commands/vacuum.h"
 #include "utils/guc.h"
 }
 
@@ -29,38 +28,20 @@ constexpr config_enum_entry kIterativeScanOptions[] = {
     {nullptr, 0, false},
 };
 
-// An access method's callback with pg::entry around it.
-template <auto function> struct Callback;
-template <typename R, typename... A, R (*function)(A...)> struct Callback<function> {
-    static R call(A... arguments) {
-        return pg::entry([&] { return function(arguments...); });
-    }
-};
-
-void set_properties(IndexAmRoutine *am) {
-    am->amstrategies = 0;
-    am->amsupport = 3;
-    am->amoptsprocnum = 0;
-    am->amcanorderbyop = true;
-    am->amoptionalkey = true;
-    am->amkeytype = InvalidOid;
-    am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
-}
-
 void set_callbacks(IndexAmRoutine *am) {
-    am->ambuild = Callback<hnsw_build>::call;
-    am->ambuildempty = Callback<hnsw_build_empty>::call;
-    am->aminsert = Callback<hnsw_insert>::call;
-    am->ambulkdelete = Callback<hnsw_bulk_delete>::call;
-    am->amvacuumcleanup = Callback<hnsw_vacuum_cleanup>::call;
-    am->amcostestimate = Callback<hnsw_cost_estimate>::call;
-    am->amoptions = Callback<hnsw_options>::call;
-    am->ambuildphasename = Callback<hnsw_build_phase_name>::call;
-    am->amvalidate = Callback<hnsw_validate>::call;
-    am->ambeginscan = Callback<hnsw_begin_scan>::call;
-    am->amrescan = Callback<hnsw_rescan>::call;
-    am->amgettuple = Callback<hnsw_get_tuple>::call;
-    am->amendscan = Callback<hnsw_end_scan>::call;
+    am->ambuild = pg::Callback<hnsw_build>::call;
+    am->ambuildempty = pg::Callback<hnsw_build_empty>::call;
+    am->aminsert = pg::Callback<hnsw_insert>::call;
+    am->ambulkdelete = pg::Callback<hnsw_bulk_delete>::call;
+    am->amvacuumcleanup = pg::Callback<hnsw_vacuum_cleanup>::call;
+    am->amcostestimate = pg::Callback<hnsw_cost_estimate>::call;
+    am->amoptions = pg::Callback<hnsw_options>::call;
+    am->ambuildphasename = pg::Callback<hnsw_build_phase_name>::call;
+    am->amvalidate = pg::Callback<hnsw_validate>::call;
+    am->ambeginscan = pg::Callback<hnsw_begin_scan>::call;
+    am->amrescan = pg::Callback<hnsw_rescan>::call;
+    am->amgettuple = pg::Callback<hnsw_get_tuple>::call;
+    am->amendscan = pg::Callback<hnsw_end_scan>::call;
 }
 
 } // namespace
@@ -95,7 +76,7 @@ void init_hnsw() {
                       "Size of the dynamic candidate list for construction", kDefaultEfConstruction,
                       kMinEfConstruction, kMaxEfConstruction, AccessExclusiveLock);
     define_settings();
-    register_distance_index(Callback<hnsw_cost_estimate>::call);
+    register_distance_index(pg::Callback<hnsw_cost_estimate>::call);
 }
 
 int option_m(Relation index) {
@@ -135,8 +116,7 @@ char *hnsw_build_phase_name(int64 phase) {
 }
 
 SQL_FUNCTION(hnswhandler) {
-    IndexAmRoutine *am = makeNode(IndexAmRoutine);
-    set_properties(am);
+    IndexAmRoutine *am = pg::ordering_index_method(3);
     set_callbacks(am);
     PG_RETURN_POINTER(am);
 }

@@ -1,10 +1,10 @@
 #include "extension/hnsw/page.h"
 
+#include "extension/pg/index_method.h"
 #include "extension/pg/recent_buffers.h"
 
 extern "C" {
 #include "storage/buf_internals.h"
-#include "utils/builtins.h"
 }
 
 namespace vec {
@@ -160,39 +160,14 @@ PageTail *page_tail(Page page) {
                                         MAXALIGN(sizeof(PageTail)));
 }
 
-namespace {
-
-// What pgvector 0.8 begins its hnsw metapage with, and has at the end of each page.
-constexpr uint32 kPgvectorMagic = 0xA953A953;
-constexpr uint16 kPgvectorPageId = 0xFF90;
-struct PgvectorTail {
-    BlockNumber next_block;
-    uint16 unused;
-    uint16 page_id;
-};
-
-void refuse_pgvector(Relation index, Page page) {
-    if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PgvectorTail)))
-        return;
-    uint32 magic;
-    memcpy(&magic, PageGetContents(page), sizeof(magic));
-    if (magic != kPgvectorMagic ||
-        reinterpret_cast<PgvectorTail *>(PageGetSpecialPointer(page))->page_id != kPgvectorPageId)
-        return;
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("index \"%s\" was written by pgvector", RelationGetRelationName(index)),
-                    errdetail("Its pages have another format."),
-                    errhint("REINDEX INDEX %s builds it anew.",
-                            quote_identifier(RelationGetRelationName(index)))));
-}
-
-} // namespace
+// Of pgvector 0.8's hnsw indexes.
+static constexpr pg::PgvectorMarks kPgvector = {0xA953A953, 0xFF90};
 
 Buffer read_meta(Relation index, int lock) {
     Buffer buffer = pg::read_recent_buffer(index, kMetaBlock);
     LockBuffer(buffer, lock);
     Page page = BufferGetPage(buffer);
-    refuse_pgvector(index, page);
+    pg::refuse_pgvector_index(index, page, kPgvector);
     if (PageIsNew(page) || PageGetSpecialSize(page) != MAXALIGN(sizeof(PageTail)) ||
         page_tail(page)->kind != kMetaPage || page_tail(page)->page_id != kPageId)
         ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),

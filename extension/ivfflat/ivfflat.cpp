@@ -2,12 +2,11 @@
 #include "extension/ivfflat/ivfflat.h"
 
 #include "extension/hnsw/distance_scan.h"
-#include "extension/pg/boundary.h"
+#include "extension/pg/index_method.h"
 
 extern "C" {
 #include "access/reloptions.h"
 #include "commands/progress.h"
-#include "commands/vacuum.h"
 #include "utils/guc.h"
 }
 
@@ -27,38 +26,20 @@ constexpr config_enum_entry kIterativeScanOptions[] = {
     {nullptr, 0, false},
 };
 
-// An access method's callback with pg::entry around it.
-template <auto function> struct Callback;
-template <typename R, typename... A, R (*function)(A...)> struct Callback<function> {
-    static R call(A... arguments) {
-        return pg::entry([&] { return function(arguments...); });
-    }
-};
-
-void set_properties(IndexAmRoutine *am) {
-    am->amstrategies = 0;
-    am->amsupport = 5;
-    am->amoptsprocnum = 0;
-    am->amcanorderbyop = true;
-    am->amoptionalkey = true;
-    am->amkeytype = InvalidOid;
-    am->amparallelvacuumoptions = VACUUM_OPTION_PARALLEL_BULKDEL;
-}
-
 void set_callbacks(IndexAmRoutine *am) {
-    am->ambuild = Callback<ivfflat_build>::call;
-    am->ambuildempty = Callback<ivfflat_build_empty>::call;
-    am->aminsert = Callback<ivfflat_insert>::call;
-    am->ambulkdelete = Callback<ivfflat_bulk_delete>::call;
-    am->amvacuumcleanup = Callback<ivfflat_vacuum_cleanup>::call;
-    am->amcostestimate = Callback<ivfflat_cost_estimate>::call;
-    am->amoptions = Callback<ivfflat_options>::call;
-    am->ambuildphasename = Callback<ivfflat_build_phase_name>::call;
-    am->amvalidate = Callback<ivfflat_validate>::call;
-    am->ambeginscan = Callback<ivfflat_begin_scan>::call;
-    am->amrescan = Callback<ivfflat_rescan>::call;
-    am->amgettuple = Callback<ivfflat_get_tuple>::call;
-    am->amendscan = Callback<ivfflat_end_scan>::call;
+    am->ambuild = pg::Callback<ivfflat_build>::call;
+    am->ambuildempty = pg::Callback<ivfflat_build_empty>::call;
+    am->aminsert = pg::Callback<ivfflat_insert>::call;
+    am->ambulkdelete = pg::Callback<ivfflat_bulk_delete>::call;
+    am->amvacuumcleanup = pg::Callback<ivfflat_vacuum_cleanup>::call;
+    am->amcostestimate = pg::Callback<ivfflat_cost_estimate>::call;
+    am->amoptions = pg::Callback<ivfflat_options>::call;
+    am->ambuildphasename = pg::Callback<ivfflat_build_phase_name>::call;
+    am->amvalidate = pg::Callback<ivfflat_validate>::call;
+    am->ambeginscan = pg::Callback<ivfflat_begin_scan>::call;
+    am->amrescan = pg::Callback<ivfflat_rescan>::call;
+    am->amgettuple = pg::Callback<ivfflat_get_tuple>::call;
+    am->amendscan = pg::Callback<ivfflat_end_scan>::call;
 }
 
 } // namespace
@@ -84,7 +65,7 @@ void init_ivfflat() {
     add_int_reloption(option_kind, "lists", "Number of inverted lists", kDefaultLists, kMinLists,
                       kMaxLists, AccessExclusiveLock);
     define_settings();
-    vec::register_distance_index(Callback<ivfflat_cost_estimate>::call);
+    vec::register_distance_index(pg::Callback<ivfflat_cost_estimate>::call);
 }
 
 int option_lists(Relation index) {
@@ -116,8 +97,7 @@ char *ivfflat_build_phase_name(int64 phase) {
 }
 
 SQL_FUNCTION(ivfflathandler) {
-    IndexAmRoutine *am = makeNode(IndexAmRoutine);
-    set_properties(am);
+    IndexAmRoutine *am = pg::ordering_index_method(5);
     set_callbacks(am);
     PG_RETURN_POINTER(am);
 }

@@ -1,5 +1,6 @@
 #include "extension/ivfflat/page.h"
 
+#include "extension/pg/index_method.h"
 #include "extension/pg/recent_buffers.h"
 
 extern "C" {
@@ -12,10 +13,10 @@ namespace {
 
 void check_meta(Relation index, const Meta &meta) {
     if (meta.magic != kMagic)
-        ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
-                        errmsg("index \"%s\" is not an ivfflat index of Panvel",
-                               RelationGetRelationName(index)),
-                        errhint("REINDEX makes it one.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INDEX_CORRUPTED),
+                 errmsg("index \"%s\" is not an ivfflat index", RelationGetRelationName(index)),
+                 errhint("REINDEX makes it one.")));
     if (meta.version != kFormatVersion)
         ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
                         errmsg("index \"%s\" has version %u of the ivfflat format, expected %u",
@@ -69,16 +70,20 @@ PageTail *page_tail(Page page) {
     return reinterpret_cast<PageTail *>(reinterpret_cast<uint8 *>(page) + ann::kListPageEnd);
 }
 
+// Of pgvector 0.8's ivfflat indexes.
+static constexpr pg::PgvectorMarks kPgvector = {0x014FF1A7, 0xFF84};
+
 Buffer read_meta(Relation index, int lock) {
     Buffer buffer = pg::read_recent_buffer(index, kMetaBlock);
     LockBuffer(buffer, lock);
     Page page = BufferGetPage(buffer);
+    pg::refuse_pgvector_index(index, page, kPgvector);
     if (PageIsNew(page) || PageGetSpecialSize(page) != sizeof(PageTail) ||
         page_tail(page)->kind != kMetaPage || page_tail(page)->page_id != kPageId)
-        ereport(ERROR, (errcode(ERRCODE_INDEX_CORRUPTED),
-                        errmsg("index \"%s\" has no ivfflat metapage of Panvel",
-                               RelationGetRelationName(index)),
-                        errhint("REINDEX rebuilds it.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INDEX_CORRUPTED),
+                 errmsg("index \"%s\" has no ivfflat metapage", RelationGetRelationName(index)),
+                 errhint("REINDEX rebuilds it.")));
     check_meta(index, *page_meta(page));
     return buffer;
 }
