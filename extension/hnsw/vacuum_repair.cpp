@@ -15,8 +15,10 @@ extern "C" {
 namespace vec {
 namespace {
 
-// Without codes: of the neighbours' neighbours, so many of the nearest are considered.
-constexpr uint32 kMaxNewCandidates = 64;
+// Without codes: of the neighbours' neighbours, so many of the nearest are considered; and of dead
+// elements that only dead ones lead to, so many are looked past (README.md).
+constexpr uint32 kMaxNewCandidates = 256;
+constexpr uint32 kMaxLookedPast = 32;
 // With codes: so many more than there are free places, by estimated distances.
 constexpr uint32 kSpareCandidates = 8;
 
@@ -29,11 +31,12 @@ struct Repair {
     NeighborCopy before;
     ann::KeySet seen;
     ann::ArenaVector<ann::Candidate> candidates;
-    ann::ArenaVector<uint64> kept;   // Link::key() of tree links
-    ann::ArenaVector<uint64> forced; // of those that stay in the list
+    ann::ArenaVector<ann::Candidate> further; // dead, not looked past yet
+    ann::ArenaVector<uint64> kept;            // Link::key() of tree links
+    ann::ArenaVector<uint64> own;             // of all live ones in the list
 
     explicit Repair(ann::Arena arena)
-        : seen(arena), candidates(arena), kept(arena), forced(arena) {}
+        : seen(arena), candidates(arena), further(arena), kept(arena), own(arena) {}
 
     GraphIndex *graph() const { return vacuum->graph; }
     bool coded() const { return vacuum->graph->layout.has_codes(level); }
@@ -46,11 +49,12 @@ bool contains(const ann::ArenaVector<uint64> &places, ann::Link link) {
 void add_candidate(Repair *repair, ann::Link link) {
     PageGraph pages{repair->graph(), repair->vector};
     ann::Candidate candidate;
-    if (link.empty() || repair->vacuum->find_dead(link) != nullptr ||
-        !repair->seen.insert(link.key()))
+    if (link.empty() || !repair->seen.insert(link.key()) || !pages.distance(link, &candidate))
         return;
-    if (pages.distance(link, &candidate) && candidate.live)
+    if (candidate.live)
         repair->candidates.push_back(candidate);
+    else if (repair->vacuum->find_dead(link) != nullptr)
+        repair->further.push_back(candidate);
 }
 
 // The neighbours that stay, and those that the tree needs; returns whether there is anything to do.
@@ -74,7 +78,7 @@ bool collect_own(Repair *repair, std::span<Bridge> bridges) {
             repair->kept.push_back(link.key());
         if (repair->seen.insert(link.key()))
             repair->candidates.push_back({repair->before.distances[i], true, link});
-        repair->forced.push_back(link.key());
+        repair->own.push_back(link.key());
     }
     return changed;
 }
@@ -90,39 +94,73 @@ void retain_dead(Repair *repair, std::span<Bridge> bridges) {
 }
 
 // ---------------------------------------------------------------- by exact distances
-void collect_two_hops(Repair *repair) {
+// Adds what a dead element's list leads to: live ones as candidates, dead ones to be looked past.
+void look_past(Repair *repair, ann::Link dead, NeighborCopy *list) {
+    if (!copy_neighbors(repair->graph(), dead, repair->level, list))
+        return;
+    for (uint32 i = 0; i < list->capacity; i++)
+        add_candidate(repair, list->links[i]);
+}
+
+// The live elements that the dead neighbours lead to, also past further dead ones, the nearest
+// first: where a cluster's few links to others are gone with their elements, those of the others
+// may be, too.
+void collect_beyond_dead(Repair *repair) {
+    ann::ArenaVector<ann::Candidate> &further = repair->further;
     auto *list = static_cast<NeighborCopy *>(palloc(sizeof(NeighborCopy)));
-    for (uint32 i = 0; i < repair->before.capacity; i++) {
-        ann::Link link = repair->before.links[i];
-        if (link.empty() || repair->vacuum->find_dead(link) == nullptr ||
-            !copy_neighbors(repair->graph(), link, repair->level, list))
-            continue;
-        for (uint32 j = 0; j < list->capacity; j++)
-            add_candidate(repair, list->links[j]);
+    for (uint32 i = 0; i < repair->before.capacity; i++)
+        if (repair->vacuum->find_dead(repair->before.links[i]) != nullptr)
+            repair->seen.insert(repair->before.links[i].key());
+    for (uint32 i = 0; i < repair->before.capacity; i++)
+        if (repair->vacuum->find_dead(repair->before.links[i]) != nullptr)
+            look_past(repair, repair->before.links[i], list);
+    for (uint32 passed = 0; passed < kMaxLookedPast && !further.empty(); passed++) {
+        ann::Candidate *nearest = std::min_element(further.begin(), further.end(), ann::nearer);
+        ann::Link dead = nearest->link;
+        *nearest = further.back();
+        further.pop_back();
+        look_past(repair, dead, list);
     }
 }
 
-// Chooses the new list: tree links, then those that stay as far as there is room, then new ones.
-uint32 choose_list(Repair *repair) {
+// Of the new ones no more than are considered stay. Sorted by distance.
+void limit_candidates(Repair *repair) {
     ann::ArenaVector<ann::Candidate> &candidates = repair->candidates;
     std::sort(candidates.begin(), candidates.end(), ann::nearer);
-    uint32 capacity = repair->before.capacity;
-    uint32 room = capacity - static_cast<uint32>(repair->kept.size());
-    auto *forced = static_cast<bool *>(palloc0(candidates.size() + 1));
     uint32 count = 0, others = 0;
-    for (const ann::Candidate &candidate : candidates) {
-        bool stays = contains(repair->kept, candidate.link);
-        if (!stays && room > 0 && contains(repair->forced, candidate.link)) {
-            stays = true;
-            room--;
-        }
-        if (!stays && others++ >= kMaxNewCandidates)
-            continue;
-        forced[count] = stays;
-        candidates[count++] = candidate;
-    }
-    return choose_neighbors(repair->graph(), arena_in(CurrentMemoryContext), candidates.begin(),
-                            forced, count, capacity, false);
+    for (const ann::Candidate &candidate : candidates)
+        if (contains(repair->own, candidate.link) || contains(repair->kept, candidate.link) ||
+            others++ < kMaxNewCandidates)
+            candidates[count++] = candidate;
+    candidates.truncate(count);
+}
+
+// Chooses the new list: the tree's links, then by the heuristic, which gives places to other
+// directions that it would give to more of the same; then those of before that still have room.
+uint32 choose_list(Repair *repair) {
+    limit_candidates(repair);
+    auto count = static_cast<uint32>(repair->candidates.size());
+    uint32 capacity = repair->before.capacity;
+    auto *chosen = static_cast<ann::Candidate *>(palloc((count + 1) * sizeof(ann::Candidate)));
+    auto *kept = static_cast<bool *>(palloc(count + 1));
+    memcpy(chosen, repair->candidates.begin(), count * sizeof(ann::Candidate));
+    for (uint32 i = 0; i < count; i++)
+        kept[i] = contains(repair->kept, chosen[i].link);
+    uint32 chosen_count = choose_neighbors(repair->graph(), arena_in(CurrentMemoryContext), chosen,
+                                           kept, count, capacity, false);
+    auto is_chosen = [&](const ann::Candidate &candidate) {
+        return std::any_of(chosen, chosen + chosen_count,
+                           [&](const ann::Candidate &c) { return c.link == candidate.link; });
+    };
+    ann::ArenaVector<ann::Candidate> rest(arena_in(CurrentMemoryContext));
+    for (const ann::Candidate &candidate : repair->candidates)
+        if (contains(repair->own, candidate.link) && !is_chosen(candidate))
+            rest.push_back(candidate);
+    repair->candidates.truncate(chosen_count);
+    memcpy(repair->candidates.begin(), chosen, chosen_count * sizeof(ann::Candidate));
+    for (size_t i = 0; i < rest.size() && repair->candidates.size() < capacity; i++)
+        repair->candidates.push_back(rest[i]);
+    return static_cast<uint32>(repair->candidates.size());
 }
 
 // ---------------------------------------------------------------- by codes
@@ -221,6 +259,20 @@ void place_list(Repair *repair, uint32 chosen, NeighborCopy *list) {
             list->kept[i / 32] |= 1u << (i % 32);
 }
 
+// Offers the element to those that it has chosen anew, as an insert does: else searches that come
+// from there do not find it.
+void link_back(Repair *repair, uint32 chosen) {
+    NewElement element = {repair->link, repair->vector, nullptr, nullptr};
+    const ann::Link *first = repair->before.links;
+    const ann::Link *last = first + repair->before.capacity;
+    for (uint32 i = 0; i < chosen; i++) {
+        const ann::Candidate &neighbor = repair->candidates[i];
+        if (std::find(first, last, neighbor.link) == last)
+            add_link(repair->graph(), neighbor.link, repair->level, element, neighbor.distance,
+                     false, nullptr);
+    }
+}
+
 // False when others changed the list meanwhile or it cannot hold the tree's links, which then is
 // not tried again.
 bool try_repair(VacuumState *vacuum, ann::Link link, int level, std::span<Bridge> bridges) {
@@ -241,12 +293,16 @@ bool try_repair(VacuumState *vacuum, ann::Link link, int level, std::span<Bridge
         add_estimated(&repair, fit_own(&repair));
         chosen = static_cast<uint32>(repair.candidates.size());
     } else {
-        collect_two_hops(&repair);
+        collect_beyond_dead(&repair);
         chosen = choose_list(&repair);
     }
     auto *list = static_cast<NeighborCopy *>(palloc(sizeof(NeighborCopy)));
     place_list(&repair, chosen, list);
-    return replace_list(vacuum->graph, link, level, repair.before, *list);
+    if (!replace_list(vacuum->graph, link, level, repair.before, *list))
+        return false;
+    if (!repair.coded())
+        link_back(&repair, chosen);
+    return true;
 }
 
 void repair_level(VacuumState *vacuum, ann::Link link, int level, std::span<Bridge> bridges) {
