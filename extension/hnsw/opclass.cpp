@@ -82,7 +82,7 @@ ann::VectorForm form_of(std::string_view support) {
 void check_index_dim(const char *type, uint32 expected, int dim) {
     if (static_cast<uint32>(dim) != expected)
         ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("different %s dimensions %u and %d", type, expected, dim)));
+                        errmsg("different %s dimensions %d and %u", type, dim, expected)));
 }
 
 const void *float_vector(const ann::VectorSpace &space, Datum value) {
@@ -118,7 +118,7 @@ const void *bit_vector(const ann::VectorSpace &space, Datum value) {
     BitView bits = datum_view_bits(value);
     if (static_cast<uint32>(bits.bits) != space.dim)
         ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("different bit lengths %u and %d", space.dim, bits.bits)));
+                        errmsg("different bit lengths %d and %u", bits.bits, space.dim)));
     return bits.bytes;
 }
 

@@ -30,7 +30,7 @@ void numeric_elements(ArrayType *array, float *x, int dim) {
 
 } // namespace
 
-NumberArray get_numbers(Datum datum, const char *type, int max_dim) {
+NumberArray get_numbers(Datum datum, const char *type, int max_dim, int32 typmod) {
     ArrayType *array = DatumGetArrayTypeP(datum);
     if (ARR_NDIM(array) > 1)
         ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("array must be 1-D")));
@@ -40,6 +40,7 @@ NumberArray get_numbers(Datum datum, const char *type, int max_dim) {
     NumberArray numbers;
     numbers.dim = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
     check_dim(numbers.dim, type, max_dim);
+    check_expected_dim(typmod, numbers.dim);
     numbers.x = static_cast<float *>(MemoryContextAllocHuge(
         CurrentMemoryContext, sizeof(float) * static_cast<Size>(numbers.dim)));
     switch (ARR_ELEMTYPE(array)) {

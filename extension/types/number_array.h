@@ -10,7 +10,8 @@ struct NumberArray {
     float *x; // in CurrentMemoryContext; may be infinite or NaN
 };
 
-// Raises where the array has more than one dimension or nulls, or where check_dim() does.
-NumberArray get_numbers(Datum array, const char *type, int max_dim);
+// Raises where the array has more than one dimension or nulls, or where check_dim() or
+// check_expected_dim() does.
+NumberArray get_numbers(Datum array, const char *type, int max_dim, int32 typmod);
 
 } // namespace vec

@@ -61,8 +61,8 @@ template <typename T> Datum to_dense(FunctionCallInfo fcinfo) {
 DENSE_FUNCTIONS(to_dense, sparsevec_to_vector, sparsevec_to_halfvec)
 
 SQL_FUNCTION(array_to_sparsevec) {
-    NumberArray numbers = get_numbers(PG_GETARG_DATUM(0), kSparse, kMaxSparseDim);
-    check_expected_dim(PG_GETARG_INT32(1), numbers.dim);
+    NumberArray numbers =
+        get_numbers(PG_GETARG_DATUM(0), kSparse, kMaxSparseDim, PG_GETARG_INT32(1));
     for (int i = 0; i < numbers.dim; i++)
         check_element(numbers.x[i], kSparse);
     SparseVector *result = from_elements(numbers.dim, [&](int i) { return numbers.x[i]; });

@@ -20,8 +20,8 @@ template <typename T> Datum with_typmod(FunctionCallInfo fcinfo) {
 DENSE_FUNCTIONS(with_typmod, vector, halfvec)
 
 template <typename T> Datum from_array(FunctionCallInfo fcinfo) {
-    NumberArray numbers = get_numbers(PG_GETARG_DATUM(0), kTypeName<T>, kMaxVectorDim);
-    check_expected_dim(PG_GETARG_INT32(1), numbers.dim);
+    NumberArray numbers =
+        get_numbers(PG_GETARG_DATUM(0), kTypeName<T>, kMaxVectorDim, PG_GETARG_INT32(1));
     Dense<T> *result = make_dense<T>(numbers.dim);
     for (int i = 0; i < numbers.dim; i++) {
         check_element(numbers.x[i], kTypeName<T>);

@@ -40,7 +40,7 @@ create index items_l2 on items using hnsw (embedding vector_l2_ops) with (m = 4,
 insert into items values (5, '[1,2,4]'), (6, null);
 select results_eq($$select id from items order by embedding <-> '[3,3,3]'$$, array[3, 5, 2, 1], 'order, without NULLs');
 select is((select count(*)::int from (select 1 from items order by embedding <-> (select null::vector) limit 10) s), 4, 'a NULL query gives all, in any order');
-select throws_ok($$select id from items order by embedding <-> '[1,2]' limit 1$$, '22000', 'different vector dimensions 3 and 2');
+select throws_ok($$select id from items order by embedding <-> '[1,2]' limit 1$$, '22000', 'different vector dimensions 2 and 3');
 select is((select (m, ef_construction, dimensions, metric)::text from hnsw_index_info('items_l2')), '(4,8,3,l2)');
 select is_empty($$select * from hnsw_index_check('items_l2')$$);
 select throws_ok($$select hnsw_index_check('items')$$, '42809');

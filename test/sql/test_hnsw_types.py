@@ -22,11 +22,18 @@ def dense(generator):
 
 def sparse(generator):
     """Twenty elements of a topic, which shares some with the next, and others; one vector in ten has so many that they do
-    not fit the index's element. Topics without a way from one to the next would be islands, some of which a graph loses."""
+    not fit the index's element."""
     topic = generator.randrange(30)
     count = 400 if generator.randrange(10) == 0 else 20
     values = {generator.randrange(1, 4000): generator.uniform(0.01, 0.1) for _ in range(count)}
     values |= {topic * 20 + generator.randrange(60): generator.uniform(0.5, 2) for _ in range(20)}
+    return "{" + ",".join(f"{i + 1}:{round(x, 3)}" for i, x in values.items()) + "}/4000"
+
+
+def disjoint(generator):
+    """As sparse(), of a topic that shares no element with others: these are all about as far from it, the shortest nearest."""
+    topic = generator.randrange(30)
+    values = {topic * 20 + generator.randrange(20): generator.uniform(0.5, 2) for _ in range(20)}
     return "{" + ",".join(f"{i + 1}:{round(x, 3)}" for i, x in values.items()) + "}/4000"
 
 
@@ -44,9 +51,9 @@ CLASSES += [("bit", "hamming"), ("bit", "jaccard")]
 class Index:
     """A table with an index of one class, and recall@10 against what a scan of the table finds."""
 
-    def __init__(self, db, kind, metric):
+    def __init__(self, db, kind, metric, make=None):
         self.db, self.operator, self.opclass = db, OPERATORS[metric], f"{kind}_{metric}_ops"
-        self.type, self.make = TYPES[kind]
+        self.type, self.make = TYPES[kind][0], make or TYPES[kind][1]
         generator = random.Random(f"{kind} {metric}")
         self.values = [self.make(generator) for _ in range(ROWS)]
         self.queries = [self.make(generator) for _ in range(QUERIES)]
@@ -111,6 +118,25 @@ def test_recall_of_builds_inserts_vacuum_and_iterative_scans(db, kind, metric):
         assert index.recall("id % 20 = 0", settings) >= least, mode
 
 
+WITHOUT_CODES = [(kind, metric) for kind, metric in CLASSES if kind in ("sparsevec", "bit") or metric == "l1"]
+
+
+@pytest.mark.parametrize("kind,metric", WITHOUT_CODES)
+def test_disjoint_clusters_are_found_after_vacuum(db, kind, metric):
+    """Few elements link one cluster with others, and half of these go; a cluster that is lost costs 0.03, and now and then two are."""
+    index = Index(db, kind, metric, disjoint if kind == "sparsevec" else None)
+    half = ROWS // 2
+    index.insert(range(half))
+    index.create()
+    index.insert(range(half, ROWS))
+    db.execute("delete from items where id % 2 = 0")
+    db.execute("vacuum items")
+    index.check()
+    vacuumed = index.recall()
+    db.execute("reindex index items_v")
+    assert vacuumed >= index.recall() - 0.1  # before vacuum looked past dead elements: 0.2 to 0.3 less
+
+
 @pytest.mark.parametrize("kind", ["halfvec", "sparsevec"])
 def test_nulls_zero_vectors_and_other_dimensions(db, kind):
     zero = {"halfvec": "[0,0,0]", "sparsevec": "{}/3"}[kind]
@@ -128,7 +154,7 @@ def test_nulls_zero_vectors_and_other_dimensions(db, kind):
         nothing = f"v <=> (select null::{kind})" # not known to be NULL before the scan begins
         assert connection.execute(f"select {nothing} from items order by {nothing}").fetchall() == [(None,)] * 2
         other = {"halfvec": "[1,2]", "sparsevec": "{1:1}/2"}[kind]
-        with pytest.raises(psycopg.Error, match=f"different {kind} dimensions 3 and 2"):
+        with pytest.raises(psycopg.Error, match=f"different {kind} dimensions 2 and 3"):
             connection.execute(f"select from items {order}", [other])
     db.execute(f"create index on items using hnsw (v {kind}_l2_ops)")
     with db.connect() as connection:
@@ -144,7 +170,7 @@ def test_bit_strings_of_another_length(db):
         connection.execute("set enable_seqscan = off")
         rows = connection.execute("select v::text, v <%> B'10100' from items order by v <%> B'10100'").fetchall()
         assert rows == [("10101", 1 - 2 / 3), ("11111", 1 - 2 / 5), ("00000", 1)]
-        with pytest.raises(psycopg.Error, match="different bit lengths 5 and 3"):
+        with pytest.raises(psycopg.Error, match="different bit lengths 3 and 5"):
             connection.execute("select from items order by v <%> B'101'")
 
 
