@@ -7,26 +7,31 @@ import time
 import psycopg
 
 # Name, dimensions, operator class, options: elements that share pages and have codes; that span
-# pages and have codes; that have none; many rows of few vectors.
+# pages and have codes; that have none; many rows of few vectors; sparse vectors of which each goes on
+# in several slots of other pages.
 LAYOUTS = [
     ("small", 64, "vector_l2_ops", "m = 6, ef_construction = 20"),
     ("large", 1100, "vector_cosine_ops", "m = 6, ef_construction = 20"),
     ("plain", 24, "vector_l1_ops", "m = 4, ef_construction = 16"),
     ("equal", 3, "vector_ip_ops", "m = 4, ef_construction = 16"),
+    ("sparse", 900, "sparsevec_l2_ops", "m = 4, ef_construction = 16"),
 ]
 # The same for ivfflat; such names begin with ivf. With codes and vectors of a page's part, with
-# vectors of several pages, without codes.
+# vectors of several pages, without codes, of halves.
 IVF_LAYOUTS = [
     ("ivf_small", 64, "vector_l2_ops", "lists = 4"),
     ("ivf_large", 2500, "vector_cosine_ops", "lists = 3"),
     ("ivf_plain", 24, "vector_ip_ops", "lists = 4"),
     ("ivf_equal", 3, "vector_l2_ops", "lists = 3"),
+    ("ivf_half", 64, "halfvec_l2_ops", "lists = 3"),
 ]
 OPERATORS = {
     "vector_l2_ops": "<->",
     "vector_cosine_ops": "<=>",
     "vector_l1_ops": "<+>",
     "vector_ip_ops": "<#>",
+    "sparsevec_l2_ops": "<->",
+    "halfvec_l2_ops": "<->",
 }
 
 # A vector by its number, the same everywhere. Those of `equal` repeat.
@@ -42,11 +47,19 @@ def method_of(name):
     return "ivfflat" if name.startswith("ivf") else "hnsw"
 
 
+def value(layout, number):
+    """SQL for the layout's value of this number, itself SQL."""
+    _, dim, opclass, _ = layout
+    return f"vec({number}, {dim})::{opclass.split('_')[0]}"
+
+
 def make_tables(server, layouts=LAYOUTS, rows=0):
     server.execute(SETUP)
-    for name, dim, opclass, options in layouts:
-        server.execute(f"create table {name} (id int primary key, embedding vector({dim}))")
-        server.execute(f"insert into {name} select i, vec(i, {dim})"
+    for layout in layouts:
+        name, dim, opclass, options = layout
+        server.execute(f"create table {name} (id int primary key,"
+                       f" embedding {opclass.split('_')[0]}({dim}))")
+        server.execute(f"insert into {name} select i, {value(layout, 'i')}"
                        f" from generate_series(-{rows}, -1) i")
         method = method_of(name)
         server.execute(f"create index {name}_{method} on {name} using {method}"
@@ -66,8 +79,8 @@ def problems(server, layouts=LAYOUTS):
 
 
 def search(layout, number, limit):
-    name, dim, opclass, _ = layout
-    order = f"embedding {OPERATORS[opclass]} (select vec({number}, {dim}))"
+    name, _, opclass, _ = layout
+    order = f"embedding {OPERATORS[opclass]} (select {value(layout, number)})"
     return f"select id, {order} from {name} order by {order} limit {limit}"
 
 
@@ -118,18 +131,19 @@ class Writers:
             return list(range(self.number - count + 1, self.number + 1))
 
     def insert(self, connection, generator):
-        name, dim, *_ = layout = generator.choice(self.layouts)
+        layout = generator.choice(self.layouts)
         ids = self.new_ids(generator.choice([1, 1, 1, 5]))
-        connection.execute(
-            f"insert into {name} select i, vec(i, {dim}) from unnest(%s::int[]) i", [ids])
+        connection.execute(f"insert into {layout[0]} select i, {value(layout, 'i')}"
+                           " from unnest(%s::int[]) i", [ids])
         with self.lock:
             self.present[layout[0]].update(ids)
 
     def copy(self, connection, generator):
-        name, dim, *_ = generator.choice(self.layouts)
+        layout = generator.choice(self.layouts)
+        name = layout[0]
         ids = self.new_ids(15)
-        rows = [(i, value) for i, value in connection.execute(
-            f"select i, vec(i, {dim})::text from unnest(%s::int[]) i", [ids])]
+        rows = connection.execute(
+            f"select i, {value(layout, 'i')}::text from unnest(%s::int[]) i", [ids]).fetchall()
         with connection.cursor() as cursor, cursor.copy(f"copy {name} from stdin") as copy:
             for row in rows:
                 copy.write_row(row)
@@ -151,10 +165,11 @@ class Writers:
 
     def update(self, connection, generator):
         """One row: two, locked in another order than a delete's, would be a deadlock."""
-        name, dim, *_ = generator.choice(self.layouts)
+        layout = generator.choice(self.layouts)
+        name = layout[0]
         with self.lock:
             ids = generator.sample(list(self.present[name]), min(len(self.present[name]), 1))
-        connection.execute(f"update {name} set embedding = vec(id + 1000000, {dim})"
+        connection.execute(f"update {name} set embedding = {value(layout, 'id + 1000000')}"
                            " where id = any(%s)", [ids])
 
     def vacuum(self, connection, generator):
