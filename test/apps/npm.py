@@ -1,4 +1,4 @@
-"""The npm packages that the Node programs use, installed once per version of package-lock.json."""
+"""The npm packages that Node programs use, installed once per version of their package-lock.json."""
 
 import hashlib
 import os
@@ -10,7 +10,8 @@ import subprocess
 PROGRAMS = pathlib.Path(__file__).parent / "node"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "panvel" / "npm"
 
-INSTALLED_FROM = ["package.json", "package-lock.json", "prisma.config.mjs", "prisma/schema.prisma"]
+LOCK = ["package.json", "package-lock.json"]
+PRISMA = ["prisma.config.mjs", "prisma/schema.prisma"]  # of programs that use Prisma
 
 # What npm says when it cannot reach a registry at all.
 UNREACHABLE = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ENOTCACHED")
@@ -38,27 +39,29 @@ def generate_prisma_client(directory):
                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def node_modules():
+def node_modules(programs):
     """The directory `node_modules`; a run without a network finds what an earlier one installed."""
-    files = [PROGRAMS / name for name in INSTALLED_FROM]
-    version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    files = [name for name in [*LOCK, *PRISMA] if (programs / name).exists()]
+    version = hashlib.sha256(b"".join((programs / name).read_bytes() for name in files)).hexdigest()[:16]
     installed = CACHE / version
     if not installed.exists():
         scratch = CACHE / f"{version}.{os.getpid()}"
-        (scratch / "prisma").mkdir(parents=True)
+        scratch.mkdir(parents=True)
         try:
-            for name, file in zip(INSTALLED_FROM, files):
-                shutil.copy(file, scratch / name)
+            for name in files:
+                (scratch / name).parent.mkdir(exist_ok=True)
+                shutil.copy(programs / name, scratch / name)
             run_npm(scratch)
-            generate_prisma_client(scratch)
+            if (scratch / PRISMA[0]).exists():
+                generate_prisma_client(scratch)
             scratch.rename(installed)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return installed / "node_modules"
 
 
-def install(directory):
+def install(directory, programs=PROGRAMS):
     """Copies the programs to `directory`, where they find the packages; Node looks beside a program's file."""
-    shutil.copytree(PROGRAMS, directory, ignore=shutil.ignore_patterns("node_modules"))
-    (directory / "node_modules").symlink_to(node_modules())
+    shutil.copytree(programs, directory, ignore=shutil.ignore_patterns("node_modules"))
+    (directory / "node_modules").symlink_to(node_modules(programs))
     return directory
