@@ -102,6 +102,7 @@ VALUES = ["calls 1", "calls 2", "calls 3", "operators", "casts", "input vector",
           "modifiers", "output"]
 
 
+@pytest.mark.timeout(900)  # the first runs pgvector, which takes half a minute of CPU time
 @pytest.mark.parametrize("step", VALUES)
 def test_values_and_errors(pgvector, ours, step):
     wanted, found = (json.loads(rows[0][0]) for rows in (pgvector.rows(step), ours[step]["rows"]))
