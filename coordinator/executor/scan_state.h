@@ -56,7 +56,7 @@ struct ScanRun {
     int64 rows_left;
 
     bool sent;
-    bool early; // before it was asked for, which it may never be
+    bool early;       // before it was asked for, which it may never be
     ScanBatch *batch; // that it is part of, or null
 
     binaryheap *merge; // indexes into streams, the stream with the first row on top
