@@ -18,6 +18,10 @@ namespace {
 
 constexpr int kBatchBytes = 256 * 1024;
 constexpr int64 kMaxBuffered = 16 * 1024 * 1024;
+// So that a node that is done with one has the next.
+constexpr int kBatchesPerNode = 2;
+// A batch moves on only when its connection is looked after: each time so much has been read.
+constexpr int64 kBytesBetweenLooks = 32 * 1024;
 
 // Where the rows of a batch were in the user's input: lines[0] for the batch's first row.
 struct InputLines {
@@ -32,11 +36,15 @@ struct ShardBuffer {
     InputLines lines;
 };
 
-// The batch under way on a node.
-struct NodeStream {
-    int32 node_id;
+// A batch under way on a node.
+struct SentBatch {
     RemoteRequest *request;
     InputLines lines;
+};
+
+struct NodeStream {
+    int32 node_id;
+    List *batches; // SentBatch *, in the order sent
 };
 
 } // namespace
@@ -51,8 +59,10 @@ struct ShardLoader {
     ParamEncoder *encoders;
     Datum *sent_values;
     bool *sent_isnull;
+    StringInfo *outs;     // where append_values() puts a binary row
     ShardBuffer *buffers; // by shard index
     int64 buffered;       // bytes in all buffers
+    int64 since_look;     // bytes added since the connections were looked after
     List *streams;        // NodeStream *
     Bitmapset *noted;     // shards that rows have been sent to
     uint64 rows;
@@ -97,19 +107,17 @@ void start_buffer(const ShardLoader *loader, ShardBuffer *buffer) {
     append_int32(data, 0); // header extension
 }
 
-void append_binary_row(StringInfo data, const RemoteParams *row) {
-    append_int16(data, static_cast<int16>(row->count));
-    for (int i = 0; i < row->count; i++) {
-        if (row->values[i] == nullptr) {
-            append_int32(data, -1);
-            continue;
-        }
-        append_int32(data, row->lengths[i]);
-        appendBinaryStringInfo(data, row->values[i], row->lengths[i]);
-    }
+void append_binary_row(ShardLoader *loader, StringInfo data) {
+    append_int16(data, static_cast<int16>(loader->column_count));
+    for (int i = 0; i < loader->column_count; i++)
+        loader->outs[i] = data;
+    append_values(loader->encoders, loader->sent_values, loader->sent_isnull, loader->column_count,
+                  loader->outs);
 }
 
-void append_text_row(StringInfo data, const RemoteParams *row) {
+void append_text_row(ShardLoader *loader, StringInfo data) {
+    const RemoteParams *row = encode_params(loader->encoders, loader->sent_values,
+                                            loader->sent_isnull, loader->column_count);
     for (int i = 0; i < row->count; i++) {
         if (i > 0)
             appendStringInfoChar(data, '\t');
@@ -171,13 +179,13 @@ InputLines copy_lines(const InputLines *lines) {
 
 // A node that refuses a row says "COPY items, line 5": the fifth row of the batch. The user's
 // input has it elsewhere.
-[[noreturn]] void raise_in_input(const ShardLoader *loader, const NodeStream *stream,
+[[noreturn]] void raise_in_input(const ShardLoader *loader, const SentBatch *batch,
                                  ErrorData *error) {
     const char *place = error->context != nullptr ? strstr(error->context, ", line ") : nullptr;
     if (place != nullptr && strncmp(error->context, "COPY ", 5) == 0) {
         long number = strtol(place + strlen(", line "), nullptr, 10);
         uint64 line =
-            number >= 1 && number <= stream->lines.count ? stream->lines.lines[number - 1] : 0;
+            number >= 1 && number <= batch->lines.count ? batch->lines.lines[number - 1] : 0;
         const char *rest = strchr(place, '\n');
         if (line > 0)
             error->context =
@@ -190,19 +198,39 @@ InputLines copy_lines(const InputLines *lines) {
     pg_unreachable();
 }
 
-void wait_for_stream(const ShardLoader *loader, NodeStream *stream) {
-    if (stream->request == nullptr)
-        return;
-    remote_wait_any(&stream->request, 1);
-    ErrorData *error = remote_error(stream->request);
+void wait_for_first(const ShardLoader *loader, NodeStream *stream) {
+    auto *batch = static_cast<SentBatch *>(linitial(stream->batches));
+    remote_wait_any(&batch->request, 1);
+    ErrorData *error = remote_error(batch->request);
     if (error != nullptr)
-        raise_in_input(loader, stream, error);
-    remote_wait(stream->request);
-    remote_release(stream->request);
-    stream->request = nullptr;
-    if (stream->lines.lines != nullptr)
-        pfree(stream->lines.lines);
-    stream->lines = {};
+        raise_in_input(loader, batch, error);
+    remote_wait(batch->request);
+    remote_release(batch->request);
+    pfree(batch->lines.lines);
+    pfree(batch);
+    stream->batches = list_delete_first(stream->batches);
+}
+
+void send_to_node(ShardLoader *loader, int32 node_id, const ShardBuffer *buffer) {
+    NodeStream *stream = stream_to(loader, node_id);
+    while (list_length(stream->batches) >= kBatchesPerNode)
+        wait_for_first(loader, stream);
+    auto *batch = palloc_object(SentBatch);
+    batch->lines = copy_lines(&buffer->lines);
+    batch->request =
+        remote_send_copy(node_id, buffer->copy_sql, buffer->data.data, buffer->data.len);
+    stream->batches = lappend(stream->batches, batch);
+}
+
+// Takes what has arrived and sends what can be sent, without waiting.
+void look_after_streams(ShardLoader *loader) {
+    loader->since_look = 0;
+    ListCell *cell;
+    foreach (cell, loader->streams) {
+        auto *stream = static_cast<NodeStream *>(lfirst(cell));
+        if (stream->batches != NIL)
+            remote_poll(static_cast<SentBatch *>(linitial(stream->batches))->request);
+    }
 }
 
 void flush_shard(ShardLoader *loader, int index) {
@@ -220,11 +248,7 @@ void flush_shard(ShardLoader *loader, int index) {
     for (int i = 0; i < shard->placement_count; i++) {
         if (!shard->placements[i].active)
             continue;
-        NodeStream *stream = stream_to(loader, shard->placements[i].node_id);
-        wait_for_stream(loader, stream);
-        stream->lines = copy_lines(&buffer->lines);
-        stream->request = remote_send_copy(stream->node_id, buffer->copy_sql, buffer->data.data,
-                                           buffer->data.len);
+        send_to_node(loader, shard->placements[i].node_id, buffer);
     }
     pfree(buffer->data.data);
     pfree(buffer->lines.lines);
@@ -259,13 +283,8 @@ void init_encoders(ShardLoader *loader) {
     if (loader->binary)
         return;
     // A COPY is in one format as a whole.
-    for (int i = 0; i < loader->column_count; i++) {
-        Oid function;
-        bool varlena;
-        getTypeOutputInfo(loader->encoders[i].type, &function, &varlena);
-        loader->encoders[i].binary = false;
-        fmgr_info(function, &loader->encoders[i].output);
-    }
+    for (int i = 0; i < loader->column_count; i++)
+        init_text_param_encoder(&loader->encoders[i], loader->encoders[i].type);
 }
 
 } // namespace
@@ -280,6 +299,7 @@ ShardLoader *begin_shard_load(const DistributedTable *table, Relation relation) 
     init_encoders(loader);
     loader->sent_values = palloc_array(Datum, loader->column_count);
     loader->sent_isnull = palloc_array(bool, loader->column_count);
+    loader->outs = palloc_array(StringInfo, loader->column_count);
     loader->buffers = palloc0_array(ShardBuffer, table->shard_count);
     for (int i = 0; i < table->shard_count; i++)
         loader->buffers[i].copy_sql = copy_command(loader, &table->shards[i]);
@@ -302,9 +322,6 @@ void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint
         loader->sent_values[i] = values[loader->columns[i]];
         loader->sent_isnull[i] = isnull[loader->columns[i]];
     }
-    const RemoteParams *row = encode_params(loader->encoders, loader->sent_values,
-                                            loader->sent_isnull, loader->column_count);
-
     int index = key >= 0 ? shard_index_for_value(loader->table, values[key]) : 0;
     StringInfo data = &loader->buffers[index].data;
     int before = data->len;
@@ -312,16 +329,19 @@ void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint
         start_buffer(loader, &loader->buffers[index]);
     add_line(&loader->buffers[index].lines, line);
     if (loader->binary)
-        append_binary_row(data, row);
+        append_binary_row(loader, data);
     else
-        append_text_row(data, row);
+        append_text_row(loader, data);
     loader->buffered += data->len - before;
+    loader->since_look += data->len - before;
     loader->rows++;
 
     if (data->len >= kBatchBytes)
         flush_shard(loader, index);
     else if (loader->buffered >= kMaxBuffered)
         flush_largest(loader);
+    else if (loader->since_look >= kBytesBetweenLooks)
+        look_after_streams(loader);
 }
 
 uint64 finish_shard_load(ShardLoader *loader) {
@@ -329,8 +349,11 @@ uint64 finish_shard_load(ShardLoader *loader) {
         if (loader->buffers[i].data.len > 0)
             flush_shard(loader, i);
     ListCell *cell;
-    foreach (cell, loader->streams)
-        wait_for_stream(loader, static_cast<NodeStream *>(lfirst(cell)));
+    foreach (cell, loader->streams) {
+        auto *stream = static_cast<NodeStream *>(lfirst(cell));
+        while (stream->batches != NIL)
+            wait_for_first(loader, stream);
+    }
     uint64 rows = loader->rows;
     MemoryContextDelete(loader->context);
     return rows;

@@ -3,9 +3,11 @@
 extern "C" {
 #include "access/transam.h"
 #include "catalog/pg_type.h"
+#include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -80,6 +82,85 @@ int enter_transmission_modes() {
     return level;
 }
 
+DirectForm direct_form(Oid send_function) {
+    switch (send_function) {
+    case F_BOOLSEND:
+        return DirectForm::kByte;
+    case F_INT2SEND:
+        return DirectForm::kInt16;
+    case F_INT4SEND:
+    case F_OIDSEND:
+    case F_DATE_SEND:
+    case F_FLOAT4SEND:
+        return DirectForm::kInt32;
+    case F_INT8SEND:
+    case F_FLOAT8SEND:
+    case F_TIMESTAMP_SEND:
+    case F_TIMESTAMPTZ_SEND:
+        return DirectForm::kInt64;
+    case F_TEXTSEND:
+    case F_VARCHARSEND:
+    case F_BPCHARSEND:
+    case F_BYTEASEND:
+        return DirectForm::kText;
+    default:
+        return DirectForm::kNone;
+    }
+}
+
+void append_bytes(StringInfo out, const char *bytes, int length) {
+    pq_sendint32(out, length);
+    appendBinaryStringInfo(out, bytes, length);
+}
+
+// With the database's encoding in effect.
+void append_value(ParamEncoder *encoder, Datum value, StringInfo out) {
+    switch (encoder->direct) {
+    case DirectForm::kByte:
+        pq_sendint32(out, 1);
+        pq_sendint8(out, DatumGetBool(value) ? 1 : 0);
+        return;
+    case DirectForm::kInt16:
+        pq_sendint32(out, 2);
+        pq_sendint16(out, DatumGetUInt16(value));
+        return;
+    case DirectForm::kInt32:
+        pq_sendint32(out, 4);
+        pq_sendint32(out, DatumGetUInt32(value));
+        return;
+    case DirectForm::kInt64:
+        pq_sendint32(out, 8);
+        pq_sendint64(out, DatumGetUInt64(value));
+        return;
+    case DirectForm::kText: {
+        struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+        append_bytes(out, VARDATA_ANY(text), static_cast<int>(VARSIZE_ANY_EXHDR(text)));
+        return;
+    }
+    case DirectForm::kNone:
+        break;
+    }
+    if (encoder->binary) {
+        bytea *sent = SendFunctionCall(&encoder->output, value);
+        append_bytes(out, VARDATA(sent), static_cast<int>(VARSIZE(sent) - VARHDRSZ));
+    } else {
+        char *text = OutputFunctionCall(&encoder->output, value);
+        append_bytes(out, text, static_cast<int>(strlen(text)));
+    }
+}
+
+// Runs `body` with what the encoders of values that are not NULL need.
+template <typename Body>
+void while_encoding(const ParamEncoder *encoders, const bool *nulls, int count, Body &&body) {
+    bool any_text = false;
+    for (int i = 0; i < count; i++)
+        any_text |= !encoders[i].binary && !nulls[i];
+    int guc_level = any_text ? enter_transmission_modes() : 0;
+    in_database_encoding(body);
+    if (any_text)
+        AtEOXact_GUC(true, guc_level);
+}
+
 [[noreturn]] void protocol_violation(const char *what, int column) {
     ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
                     errmsg("a node's answer has %s in column %d", what, column + 1)));
@@ -130,6 +211,7 @@ void init_param_encoder(ParamEncoder *encoder, Oid type) {
     bool varlena;
     getTypeBinaryOutputInfo(type, &function, &varlena);
     fmgr_info(function, &encoder->output);
+    encoder->direct = direct_form(function);
 }
 
 void init_text_param_encoder(ParamEncoder *encoder, Oid type) {
@@ -140,6 +222,7 @@ void init_text_param_encoder(ParamEncoder *encoder, Oid type) {
     encoder->type = type;
     encoder->wire_type = type < FirstGenbkiObjectId ? type : InvalidOid;
     encoder->binary = false;
+    encoder->direct = DirectForm::kNone;
 }
 
 RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const bool *nulls,
@@ -149,12 +232,7 @@ RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const b
     int *lengths = palloc0_array(int, count);
     int *formats = palloc_array(int, count);
 
-    bool any_text = false;
-    for (int i = 0; i < count; i++)
-        any_text |= !encoders[i].binary && !nulls[i];
-    int guc_level = any_text ? enter_transmission_modes() : 0;
-
-    in_database_encoding([&] {
+    while_encoding(encoders, nulls, count, [&] {
         for (int i = 0; i < count; i++) {
             ParamEncoder *encoder = &encoders[i];
             types[i] = encoder->wire_type;
@@ -172,8 +250,6 @@ RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const b
             }
         }
     });
-    if (any_text)
-        AtEOXact_GUC(true, guc_level);
 
     RemoteParams *params = palloc_object(RemoteParams);
     params->count = count;
@@ -182,6 +258,18 @@ RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const b
     params->lengths = lengths;
     params->formats = formats;
     return params;
+}
+
+void append_values(ParamEncoder *encoders, const Datum *values, const bool *nulls, int count,
+                   StringInfo const *outs) {
+    while_encoding(encoders, nulls, count, [&] {
+        for (int i = 0; i < count; i++) {
+            if (nulls[i])
+                pq_sendint32(outs[i], static_cast<uint32>(-1));
+            else
+                append_value(&encoders[i], values[i], outs[i]);
+        }
+    });
 }
 
 RowDecoder *make_row_decoder(TupleDesc columns, bool allow_binary) {

@@ -19,12 +19,16 @@ bool is_object_identifier(Oid type);
 // Whether values of the type travel in binary form in both directions.
 bool travels_in_binary(Oid type);
 
+// Types whose binary form is written here, without their send function.
+enum class DirectForm { kNone, kByte, kInt16, kInt32, kInt64, kText };
+
 // Encodes values of one type as a parameter. Made once per statement, used for every execution.
 struct ParamEncoder {
     Oid type;
     Oid wire_type; // the type's OID where it is the same on every server (built in), else 0
     bool binary;
     FmgrInfo output; // send or output function
+    DirectForm direct;
 };
 void init_param_encoder(ParamEncoder *encoder, Oid type);
 void init_text_param_encoder(ParamEncoder *encoder, Oid type); // text in any case
@@ -32,6 +36,11 @@ void init_text_param_encoder(ParamEncoder *encoder, Oid type); // text in any ca
 // Encodes `count` values into CurrentMemoryContext.
 RemoteParams *encode_params(ParamEncoder *encoders, const Datum *values, const bool *nulls,
                             int count);
+
+// Appends value i to outs[i]: its length and bytes, or -1 for NULL, as in COPY's binary form and in
+// arrays. What the values' functions allocate is left in CurrentMemoryContext.
+void append_values(ParamEncoder *encoders, const Datum *values, const bool *nulls, int count,
+                   StringInfo const *outs);
 
 // Decodes the columns of results into Datums. All columns of one result have one format, so
 // a result is asked for in binary only where every column's type travels so.

@@ -150,7 +150,7 @@ void act(MergeState *state, ActionState *chosen, TupleTableSlot *row) {
                     ? shard_of_new_row(state, chosen->action, slot)
                     : shard_of_row(state->collector, row);
     MemoryContextSwitchTo(previous);
-    as_action(state, chosen, [&] { write_row(chosen->writer, shard, slot, 0); });
+    as_action(state, chosen, [&] { write_row(chosen->writer, shard, slot); });
 }
 
 void make_writers(MergeState *state) {

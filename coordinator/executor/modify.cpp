@@ -134,6 +134,23 @@ void raise_null_key(ModifyState *state) {
     pg_unreachable();
 }
 
+namespace {
+
+char *statement_text(const ModifyState *state, const Shard *shard, const char *command,
+                     const char *tail) {
+    if (state->plan->whole == NIL)
+        return psprintf("%s%s%s", command, shard_relation_name(state->table, shard), tail);
+    StringInfoData sql;
+    initStringInfo(&sql);
+    ListCell *cell;
+    foreach (cell, state->plan->whole)
+        appendStringInfo(&sql, "%s%s", foreach_current_index(cell) > 0 ? shard->schema : "",
+                         strVal(lfirst(cell)));
+    return sql.data;
+}
+
+} // namespace
+
 WriteRequest send_write(ModifyState *state, const Shard *shard, const char *command,
                         const char *tail, const RemoteParams *params) {
     if (is_replicated(state->table) && state->plan->images == NIL)
@@ -142,8 +159,7 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *comm
                             "Use INSERT, UPDATE or DELETE of the table alone.");
     note_written(state->table, shard);
     RemoteStatement statement = {};
-    char *relation = shard_relation_name(state->table, shard);
-    char *sql = psprintf("%s%s%s", command, relation, tail);
+    char *sql = statement_text(state, shard, command, tail);
     statement.sql = sql;
     statement.params = params;
     statement.effect = Effect::kWrite;
@@ -159,7 +175,6 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *comm
                 lappend(request.copies, remote_send(shard->placements[i].node_id, &statement));
     if (!sends_same_to_followers(state))
         pfree(sql);
-    pfree(relation);
     return request;
 }
 
@@ -243,8 +258,7 @@ int report_placement(ModifyState *state, NodeReport *reports, int count, const S
     if (position < count)
         return count;
     report->node_id = node_id;
-    report->sql =
-        psprintf("%s%s%s", state->plan->command, shard_relation_name(state->table, shard), tail);
+    report->sql = statement_text(state, shard, state->plan->command, tail);
     if (const WriteReport::PerNode *done = report_of(&state->report, node_id)) {
         report->rows = done->rows;
         report->microseconds = done->last_done - done->first_sent;

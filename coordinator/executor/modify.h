@@ -53,7 +53,8 @@ void begin_modify(ModifyState *state);
 // Before the first write: evaluates the statement's subqueries that may read the table.
 void evaluate_initplans(ModifyState *state);
 
-// Sends command || the shard's table || tail, in CurrentMemoryContext. `params` must stay until
+// Sends command || the shard's table || tail, or the plan's whole statement, in
+// CurrentMemoryContext. `params` must stay until
 // finish_write() where sends_same_to_followers().
 WriteRequest send_write(ModifyState *state, const Shard *shard, const char *command,
                         const char *tail, const RemoteParams *params);

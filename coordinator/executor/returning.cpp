@@ -114,6 +114,22 @@ Returning *make_returning(CustomScanState *node, Relation relation, const Modify
     return returning;
 }
 
+Returning *make_answer_reader(CustomScanState *node) {
+    if (castNode(CustomScan, node->ss.ps.plan)->custom_scan_tlist == NIL)
+        return nullptr;
+    TupleDesc columns = node->ss.ss_ScanTupleSlot->tts_tupleDescriptor;
+    Returning *returning = palloc0_object(Returning);
+    returning->relation = node->ss.ss_currentRelation;
+    returning->column_count = columns->natts;
+    returning->sources = palloc_array(int, columns->natts);
+    for (int i = 0; i < columns->natts; i++)
+        returning->sources[i] = i;
+    returning->values = palloc0_array(Datum, columns->natts);
+    returning->nulls = palloc0_array(bool, columns->natts);
+    returning->decoder = make_row_decoder(columns);
+    return returning;
+}
+
 TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
                              TupleTableSlot *child) {
     ExprContext *context = node->ss.ps.ps_ExprContext;

@@ -28,6 +28,9 @@ struct Returning {
 // column.
 Returning *make_returning(CustomScanState *node, Relation relation, const ModifyPlan *plan);
 
+// For a node whose shards evaluate RETURNING: all columns of its scan tuple. Null without any.
+Returning *make_answer_reader(CustomScanState *node);
+
 // Decodes a row and returns it projected, valid until the next call. `child`: the child plan's row,
 // where there is one.
 TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,

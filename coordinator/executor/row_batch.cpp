@@ -7,27 +7,90 @@ extern "C" {
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "port/pg_bswap.h"
 #include "utils/lsyscache.h"
 }
 
 namespace panvel {
 namespace {
 
-constexpr int kFirstCapacity = 16;
-
-} // namespace
-
-// The element type is only compared where both servers have it built in.
-void append_value_array(StringInfo out, RemoteParams *const *rows, int count, int column,
-                        Oid element_type) {
-    bool has_null = false;
-    for (int i = 0; i < count; i++)
-        has_null |= rows[i]->values[column] == nullptr;
+// What precedes the elements of a one-dimensional array. The element type is only compared where
+// both servers have it built in.
+void append_array_header(StringInfo out, bool has_null, Oid element_type, int count) {
     pq_sendint32(out, 1); // dimensions
     pq_sendint32(out, has_null ? 1 : 0);
     pq_sendint32(out, element_type);
     pq_sendint32(out, count);
     pq_sendint32(out, 1); // lower bound
+}
+
+constexpr int kHeaderSize = 5 * sizeof(int32);
+
+void start_arrays(RowBatch *batch, const SentColumns *columns) {
+    MemoryContext previous = MemoryContextSwitchTo(batch->context);
+    batch->arrays = palloc_array(StringInfoData, columns->count);
+    batch->has_null = palloc0_array(bool, columns->count);
+    for (int i = 0; i < columns->count; i++) {
+        initStringInfo(&batch->arrays[i]);
+        append_array_header(&batch->arrays[i], false, columns->element_types[i], 0);
+    }
+    MemoryContextSwitchTo(previous);
+}
+
+// The header again, now that the rows are there.
+void finish_array(RowBatch *batch, int column, Oid element_type) {
+    StringInfo array = &batch->arrays[column];
+    int length = array->len;
+    array->len = 0;
+    append_array_header(array, batch->has_null[column], element_type, batch->row_count);
+    array->len = length;
+}
+
+// The arrays of a RemoteParams while they are filled.
+struct ParamArrays {
+    Oid *types;
+    const char **values;
+    int *lengths;
+    int *formats;
+
+    explicit ParamArrays(int count)
+        : types(palloc_array(Oid, count)), values(palloc_array(const char *, count)),
+          lengths(palloc_array(int, count)), formats(palloc_array(int, count)) {}
+
+    void set(int number, Oid type, const char *value, int length, int format) const {
+        types[number] = type;
+        values[number] = value;
+        lengths[number] = length;
+        formats[number] = format;
+    }
+};
+
+void set_array(const ParamArrays *params, RowBatch *batch, const SentColumns *columns, int column) {
+    finish_array(batch, column, columns->element_types[column]);
+    Oid type = get_array_type(columns->element_types[column]);
+    params->set(column, type < FirstGenbkiObjectId ? type : InvalidOid, batch->arrays[column].data,
+                batch->arrays[column].len, 1);
+}
+
+void set_value(const ParamArrays *params, const RowBatch *batch, const SentColumns *columns,
+               int column) {
+    const char *element = batch->arrays[column].data + kHeaderSize;
+    uint32 wire;
+    memcpy(&wire, element, sizeof(wire));
+    const ParamEncoder *encoder = &columns->encoders[column];
+    bool isnull = batch->has_null[column];
+    params->set(column, encoder->wire_type, isnull ? nullptr : element + sizeof(wire),
+                isnull ? 0 : static_cast<int>(pg_ntoh32(wire)), encoder->binary ? 1 : 0);
+}
+
+} // namespace
+
+void append_value_array(StringInfo out, RemoteParams *const *rows, int count, int column,
+                        Oid element_type) {
+    bool has_null = false;
+    for (int i = 0; i < count; i++)
+        has_null |= rows[i]->values[column] == nullptr;
+    append_array_header(out, has_null, element_type, count);
     for (int i = 0; i < count; i++) {
         const RemoteParams *row = rows[i];
         if (row->values[column] == nullptr) {
@@ -45,6 +108,11 @@ SentColumns *make_sent_columns(TupleDesc relation, List *attributes) {
     columns->attributes = palloc_array(AttrNumber, columns->count);
     columns->encoders = palloc0_array(ParamEncoder, columns->count);
     columns->element_types = palloc_array(Oid, columns->count);
+    columns->scratch =
+        AllocSetContextCreate(CurrentMemoryContext, "row for a shard", ALLOCSET_DEFAULT_SIZES);
+    columns->values = palloc_array(Datum, columns->count);
+    columns->nulls = palloc_array(bool, columns->count);
+    columns->outs = palloc_array(StringInfo, columns->count);
     for (int i = 0; i < columns->count; i++) {
         columns->attributes[i] = list_nth_int(attributes, i);
         SentColumn sent =
@@ -66,72 +134,55 @@ void init_row_batch(RowBatch *batch, MemoryContext parent) {
 }
 
 void add_row(RowBatch *batch, SentColumns *columns, TupleTableSlot *slot) {
-    MemoryContext previous = MemoryContextSwitchTo(batch->context);
-    if (batch->row_count == batch->capacity) {
-        batch->capacity = batch->capacity == 0 ? kFirstCapacity : batch->capacity * 2;
-        batch->rows = batch->rows == nullptr
-                          ? palloc_array(RemoteParams *, batch->capacity)
-                          : repalloc_array(batch->rows, RemoteParams *, batch->capacity);
-    }
-    Datum *values = palloc_array(Datum, columns->count);
-    bool *nulls = palloc_array(bool, columns->count);
+    if (batch->arrays == nullptr)
+        start_arrays(batch, columns);
+    size_t before = 0;
+    size_t after = 0;
     for (int i = 0; i < columns->count; i++) {
-        AttrNumber attribute = columns->attributes[i];
-        values[i] = slot->tts_values[attribute - 1];
-        nulls[i] = slot->tts_isnull[attribute - 1];
+        int position = columns->attributes[i] - 1;
+        columns->values[i] = slot->tts_values[position];
+        columns->nulls[i] = slot->tts_isnull[position];
+        columns->outs[i] = &batch->arrays[i];
+        batch->has_null[i] |= columns->nulls[i];
+        before += static_cast<size_t>(batch->arrays[i].len);
     }
-    RemoteParams *row = encode_params(columns->encoders, values, nulls, columns->count);
-    batch->rows[batch->row_count++] = row;
-    for (int i = 0; i < columns->count; i++)
-        batch->bytes += sizeof(int32) + static_cast<size_t>(row->lengths[i]);
+    MemoryContext previous = MemoryContextSwitchTo(columns->scratch);
+    append_values(columns->encoders, columns->values, columns->nulls, columns->count,
+                  columns->outs);
     MemoryContextSwitchTo(previous);
+    MemoryContextReset(columns->scratch);
+    for (int i = 0; i < columns->count; i++)
+        after += static_cast<size_t>(batch->arrays[i].len);
+    batch->bytes += after - before;
+    batch->row_count++;
 }
 
 RemoteParams *batch_params(RowBatch *batch, const SentColumns *columns, const RemoteParams *more,
-                           bool always_arrays) {
-    bool arrays = always_arrays || batch->row_count > 1;
-    if (!arrays && more == nullptr)
-        return batch->rows[0];
+                           bool one_row) {
+    Assert(!one_row || batch->row_count == 1);
     MemoryContext previous = MemoryContextSwitchTo(batch->context);
     int count = columns->count + (more != nullptr ? more->count : 0);
-    Oid *types = palloc_array(Oid, count);
-    const char **values = palloc_array(const char *, count);
-    int *lengths = palloc_array(int, count);
-    int *formats = palloc_array(int, count);
-    for (int i = 0; i < count; i++) {
-        const RemoteParams *from = i < columns->count ? batch->rows[0] : more;
-        int position = i < columns->count ? i : i - columns->count;
-        types[i] = from->types[position];
-        values[i] = from->values[position];
-        lengths[i] = from->lengths[position];
-        formats[i] = from->formats[position];
+    ParamArrays arrays(count);
+    for (int i = 0; i < columns->count; i++) {
+        if (one_row)
+            set_value(&arrays, batch, columns, i);
+        else
+            set_array(&arrays, batch, columns, i);
     }
-    for (int i = 0; i < columns->count && arrays; i++) {
-        Oid array_type = get_array_type(columns->element_types[i]);
-        StringInfoData array;
-        initStringInfo(&array);
-        append_value_array(&array, batch->rows, batch->row_count, i, columns->element_types[i]);
-        types[i] = array_type < FirstGenbkiObjectId ? array_type : InvalidOid;
-        values[i] = array.data;
-        lengths[i] = array.len;
-        formats[i] = 1;
+    for (int i = columns->count; i < count; i++) {
+        int from = i - columns->count;
+        arrays.set(i, more->types[from], more->values[from], more->lengths[from],
+                   more->formats[from]);
     }
     RemoteParams *params = palloc_object(RemoteParams);
-    params->count = count;
-    params->types = types;
-    params->values = values;
-    params->lengths = lengths;
-    params->formats = formats;
+    *params = {count, arrays.types, arrays.values, arrays.lengths, arrays.formats};
     MemoryContextSwitchTo(previous);
     return params;
 }
 
 void clear_row_batch(RowBatch *batch) {
     MemoryContextReset(batch->context);
-    batch->rows = nullptr;
-    batch->row_count = 0;
-    batch->capacity = 0;
-    batch->bytes = 0;
+    *batch = {batch->context, nullptr, nullptr, 0, 0};
 }
 
 } // namespace panvel

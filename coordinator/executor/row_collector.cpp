@@ -136,7 +136,7 @@ bool note_row(RowCollector *collector, int shard, TupleTableSlot *slot) {
 }
 
 void lock_row(RowCollector *collector, int shard, TupleTableSlot *slot) {
-    write_row(collector->locker, shard, slot, 0);
+    write_row(collector->locker, shard, slot);
 }
 
 void collect_row(RowCollector *collector, TupleTableSlot *slot) {

@@ -1,4 +1,5 @@
-// UPDATE and DELETE: one statement per shard that can have matching rows, all under way at once.
+// UPDATE and DELETE, and INSERT ... SELECT that the shards do by themselves: one statement per
+// shard that can have matching rows, all under way at once.
 #include "coordinator/executor/modify.h"
 #include "coordinator/executor/returning.h"
 #include "extension/pg/boundary.h"
@@ -130,7 +131,10 @@ void begin_update(CustomScanState *node, EState *, int) {
         UpdateState *state = state_of(node);
         begin_modify(&state->modify);
         state->prune = make_prune_evaluator(state->modify.plan->prune, &node->ss.ps);
-        state->returning = make_returning(node, node->ss.ss_currentRelation, state->modify.plan);
+        const ModifyPlan *plan = state->modify.plan;
+        state->returning = plan->whole != NIL
+                               ? make_answer_reader(node)
+                               : make_returning(node, node->ss.ss_currentRelation, plan);
         if (state->returning != nullptr)
             state->modify.binary_results = state->returning->decoder->binary;
     });
@@ -178,13 +182,19 @@ constexpr CustomExecMethods exec_methods(const char *name) {
 }
 const CustomExecMethods update_exec_methods = exec_methods("Panvel Update");
 const CustomExecMethods delete_exec_methods = exec_methods("Panvel Delete");
+const CustomExecMethods insert_select_exec_methods = exec_methods("Panvel Insert Select");
+
+const CustomExecMethods *methods_of(const CustomScanMethods *scan) {
+    if (scan == &insert_select_scan_methods)
+        return &insert_select_exec_methods;
+    return scan == &update_scan_methods ? &update_exec_methods : &delete_exec_methods;
+}
 
 Node *create_update_state(CustomScan *scan) {
     return pg::entry([&] {
         auto *state = static_cast<UpdateState *>(palloc0(sizeof(UpdateState)));
         NodeSetTag(state, T_CustomScanState);
-        state->modify.custom.methods =
-            scan->methods == &update_scan_methods ? &update_exec_methods : &delete_exec_methods;
+        state->modify.custom.methods = methods_of(scan->methods);
         return reinterpret_cast<Node *>(state);
     });
 }
@@ -193,5 +203,6 @@ Node *create_update_state(CustomScan *scan) {
 
 const CustomScanMethods update_scan_methods = {"Panvel Update", create_update_state};
 const CustomScanMethods delete_scan_methods = {"Panvel Delete", create_update_state};
+const CustomScanMethods insert_select_scan_methods = {"Panvel Insert Select", create_update_state};
 
 } // namespace panvel

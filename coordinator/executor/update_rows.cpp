@@ -67,7 +67,7 @@ void collect(RowsState *state) {
     const ModifyPlan *plan = state->modify.plan;
     state->writer = make_row_writer(&state->modify, plan->command, plan->tail,
                                     ExecGetResultType(state->collector->child), plan->sent);
-    state->writer->keep_results = state->returning != nullptr;
+    state->writer->keep_results = state->writer->numbered = state->returning != nullptr;
     MemoryContextSwitchTo(previous);
 }
 
@@ -125,9 +125,7 @@ TupleTableSlot *next_returned(RowsState *state) {
             return returned_row(state->returning, &state->modify.custom, result,
                                 state->result_row++, state->row_slot);
         }
-        remote_release(statement->write.request);
-        pfree(statement->numbers);
-        pfree(statement);
+        release_statement(statement);
         writer->done = list_delete_first(writer->done);
         state->result_row = 0;
     }

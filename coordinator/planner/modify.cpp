@@ -54,6 +54,7 @@ enum PrivateField {
     kNewKey,
     kFromChild,
     kActions,
+    kWhole,
 };
 
 Node *string_or_null(const char *text) {
@@ -87,6 +88,7 @@ List *private_of(const ModifyPlan *plan) {
     fields = lappend(fields, makeInteger(plan->new_key));
     fields = lappend(fields, plan->from_child);
     fields = lappend(fields, merge_private(plan));
+    fields = lappend(fields, plan->whole);
     return fields;
 }
 
@@ -234,10 +236,7 @@ Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *
         if (modify->operation == CMD_MERGE)
             scan->custom_scan_tlist = static_cast<List *>(copyObjectImpl(root->processed_tlist));
         scan->scan.plan.targetlist = static_cast<List *>(copyObjectImpl(returning));
-        scan->custom_private = private_of(&plan);
-        scan->custom_exprs =
-            list_make4(plan.params, plan.prune == nullptr ? NIL : list_make1(plan.prune->value),
-                       plan.assigned_key, merge_exprs(&plan));
+        store_modify_plan(scan, &plan);
         // PostgreSQL labels the top plan's columns after this list, which for an ordinary
         // ModifyTable it leaves alone: those columns are RETURNING's.
         root->processed_tlist = returning;
@@ -334,6 +333,13 @@ void refuse_key_update(const DistributedTable *table) {
         "transaction.");
 }
 
+void store_modify_plan(CustomScan *scan, const ModifyPlan *plan) {
+    scan->custom_private = private_of(plan);
+    scan->custom_exprs =
+        list_make4(plan->params, plan->prune == nullptr ? NIL : list_make1(plan->prune->value),
+                   plan->assigned_key, merge_exprs(plan));
+}
+
 ModifyPlan *modify_plan_of(CustomScan *scan) {
     List *fields = scan->custom_private;
     ModifyPlan *plan = static_cast<ModifyPlan *>(palloc0(sizeof(ModifyPlan)));
@@ -360,6 +366,7 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
     plan->from_child = static_cast<List *>(list_nth(fields, kFromChild));
     plan->actions = merge_actions(static_cast<List *>(list_nth(fields, kActions)),
                                   static_cast<List *>(lfourth(scan->custom_exprs)));
+    plan->whole = static_cast<List *>(list_nth(fields, kWhole));
     plan->params = static_cast<List *>(linitial(scan->custom_exprs));
     plan->assigned_key = static_cast<Expr *>(lthird(scan->custom_exprs));
     List *prune_value = static_cast<List *>(lsecond(scan->custom_exprs));
@@ -375,6 +382,7 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
 
 void init_modify_planner() {
     RegisterCustomScanMethods(&insert_scan_methods);
+    RegisterCustomScanMethods(&insert_select_scan_methods);
     RegisterCustomScanMethods(&update_scan_methods);
     RegisterCustomScanMethods(&delete_scan_methods);
     RegisterCustomScanMethods(&update_rows_scan_methods);

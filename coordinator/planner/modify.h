@@ -56,6 +56,11 @@ struct ModifyPlan {
     const char *journal_one;
     const char *journal_many;
 
+    // A statement that goes to the shards as it is written (whole_modify.h): between these pieces
+    // (String) belongs the shard's schema. NIL: `command` and `tail`. RETURNING's columns are those
+    // of the plan.
+    List *whole;
+
     // UPDATE, DELETE
     PruneKey *prune;    // null: all shards
     Expr *assigned_key; // what UPDATE sets the distribution column to, or null; must equal `prune`
@@ -78,11 +83,13 @@ struct ModifyPlan {
     List *from_child; // RETURNING: columns of the child's rows (coordinator/executor/returning.h)
 };
 
-// The plan as it was put into a CustomScan by the planner.
+// Into a CustomScan's custom_private and custom_exprs, and back.
+void store_modify_plan(CustomScan *scan, const ModifyPlan *plan);
 ModifyPlan *modify_plan_of(CustomScan *scan);
 
 // Executor methods of the nodes (coordinator/executor).
 extern const CustomScanMethods insert_scan_methods;
+extern const CustomScanMethods insert_select_scan_methods; // that the shards do by themselves
 extern const CustomScanMethods update_scan_methods;
 extern const CustomScanMethods delete_scan_methods;
 extern const CustomScanMethods update_rows_scan_methods;

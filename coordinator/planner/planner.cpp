@@ -8,7 +8,7 @@
 #include "coordinator/planner/modify_rows.h"
 #include "coordinator/planner/modify_subquery.h"
 #include "coordinator/planner/scan.h"
-#include "coordinator/planner/whole_query.h"
+#include "coordinator/planner/whole_modify.h"
 #include "extension/pg/boundary.h"
 #include "extension/pg/compat.h"
 
@@ -98,28 +98,38 @@ bool mentions_distributed_walker(Node *node, void *context) {
     return expression_tree_walker(node, pg::walker(mentions_distributed_walker), context);
 }
 
-// Refuses what cannot be done; returns the query as one for a single shard where it is that.
-const WholeQuery *prepare_query(Query *query) {
+// What the shards may be sent as it is written.
+struct Whole {
+    const WholeQuery *query;
+    const WholeModify *modify;
+};
+
+// Refuses what cannot be done; returns the query as one for a single shard, or the statement as one
+// for the shards, where it is that.
+Whole prepare_query(Query *query) {
     if (!mentions_distributed_walker(reinterpret_cast<Node *>(query), nullptr))
-        return nullptr;
+        return {};
     const WholeQuery *whole = find_whole_query(query);
     if (whole != nullptr) {
         strip_row_locks(query);
-        return whole;
+        return {whole, nullptr};
     }
     QueryWalk walk = {NIL};
     check_walker(reinterpret_cast<Node *>(query), &walk);
+    const WholeModify *modify = find_whole_modify(query);
     rewrite_filter_subqueries(query);
     add_row_identity(query);
-    return nullptr;
+    return {nullptr, modify};
 }
 
 PlannedStmt *plan_query(Query *query, const char *text, int cursor_options, ParamListInfo params) {
-    const WholeQuery *whole = pg::entry([&] { return prepare_query(query); });
+    Whole whole = pg::entry([&] { return prepare_query(query); });
     PlannedStmt *statement = next_planner ? next_planner(query, text, cursor_options, params)
                                           : standard_planner(query, text, cursor_options, params);
-    if (whole != nullptr)
-        pg::entry([&] { use_whole_query(statement, whole, cursor_options); });
+    if (whole.query != nullptr)
+        pg::entry([&] { use_whole_query(statement, whole.query, cursor_options); });
+    if (whole.modify != nullptr)
+        pg::entry([&] { use_whole_modify(statement, whole.modify); });
     return statement;
 }
 

@@ -1,4 +1,5 @@
-// Finding the one shard whose rows are all that a query can use.
+// Finding the one shard whose rows are all that a query can use, or that every shard can do its
+// part of a statement that writes.
 //
 // A relation is pinned when a condition that none of its rows can pass unless its distribution
 // column equals a value stands where it decides over the relation's rows: in WHERE, in ON of an
@@ -46,10 +47,23 @@ class PinFinder {
         ListCell *cell;
         foreach (cell, equalities_) {
             PruneKey *key = static_cast<Equality *>(lfirst(cell))->key;
-            if (key != nullptr && pins_all(key))
+            if (key != nullptr && pins_all(nullptr, key))
                 return {use(0)->table, key, relations_};
         }
         return {};
+    }
+
+    ShardPin find_split(Query *query) {
+        const DistributedTable *target =
+            find_distributed_table(rt_fetch(query->resultRelation, query->rtable)->relid);
+        ShardPin pin = find(query);
+        int anchor = query->commandType == CMD_INSERT ? source_of_key(query, target)
+                                                      : use_of(query, query->resultRelation);
+        if (mixed_ || anchor < 0 || use(anchor)->table->colocation_id != target->colocation_id)
+            return {};
+        if (pin.table == nullptr && !pins_all(bms_make_singleton(anchor), nullptr))
+            return {};
+        return {target, pin.key, relations_};
     }
 
   private:
@@ -209,15 +223,23 @@ class PinFinder {
             return -1;
         if (entry->rtekind == RTE_SUBQUERY && var->varattno > 0)
             return resolve_output(level, entry->subquery, var->varattno, filtered);
+        return use_of_key(query, var);
+    }
+
+    int use_of(const Query *query, int index) const {
         ListCell *cell;
         foreach (cell, uses_) {
             auto *use = static_cast<Use *>(lfirst(cell));
-            if (use->query == query && use->index == static_cast<Index>(var->varno))
-                return var->varattno == use->table->distribution_attribute
-                           ? foreach_current_index(cell)
-                           : -1;
+            if (use->query == query && use->index == static_cast<Index>(index))
+                return foreach_current_index(cell);
         }
         return -1;
+    }
+
+    int use_of_key(const Query *query, const Var *var) const {
+        int number = use_of(query, var->varno);
+        bool is_key = number >= 0 && var->varattno == use(number)->table->distribution_attribute;
+        return is_key ? number : -1;
     }
 
     int resolve_output(List *queries, Query *subquery, AttrNumber column, bool filtered) {
@@ -236,20 +258,79 @@ class PinFinder {
                                           reinterpret_cast<Node *>(entry->expr), filtered, nullptr);
     }
 
+    // ------------------------------------------------------------------ INSERT ... SELECT
+
+    // The relation whose distribution column the target's is given, where each row of the query
+    // comes from one of that relation's and from no rows of other keys.
+    int source_of_key(Query *query, const DistributedTable *target) const {
+        auto *entry = get_tle_by_resno(query->targetList, target->distribution_attribute);
+        Node *node = entry != nullptr ? reinterpret_cast<Node *>(entry->expr) : nullptr;
+        while (node != nullptr) {
+            while (IsA(node, RelabelType))
+                node = reinterpret_cast<Node *>(castNode(RelabelType, node)->arg);
+            if (!IsA(node, Var) || castNode(Var, node)->varlevelsup > 0 ||
+                castNode(Var, node)->varattno <= 0)
+                return -1;
+            Var *var = castNode(Var, node);
+            RangeTblEntry *from = rt_fetch(var->varno, query->rtable);
+            if (from->rtekind == RTE_JOIN) {
+                node = static_cast<Node *>(list_nth(from->joinaliasvars, var->varattno - 1));
+                continue;
+            }
+            if (!keeps_rows(reinterpret_cast<Node *>(query->jointree), var->varno))
+                return -1;
+            if (from->rtekind != RTE_SUBQUERY)
+                return use_of_key(query, var);
+            query = from->subquery;
+            TargetEntry *output = get_tle_by_resno(query->targetList, var->varattno);
+            node = is_split_by_key(query) && output != nullptr
+                       ? reinterpret_cast<Node *>(output->expr)
+                       : nullptr;
+        }
+        return -1;
+    }
+
+    // Whether rows of different keys have nothing to do with each other. A key that is among the
+    // output of a query that groups is grouped by, and DISTINCT is over it.
+    static bool is_split_by_key(const Query *query) {
+        return query->setOperations == nullptr && query->groupingSets == NIL &&
+               !query->hasWindowFuncs && !query->hasDistinctOn && query->limitCount == nullptr &&
+               query->limitOffset == nullptr && query->rowMarks == NIL;
+    }
+
+    // Whether no row of the FROM list lacks a row of the relation, as outer joins may let it.
+    static bool keeps_rows(Node *node, int index) {
+        if (IsA(node, RangeTblRef))
+            return castNode(RangeTblRef, node)->rtindex == index;
+        if (IsA(node, JoinExpr)) {
+            auto *join = castNode(JoinExpr, node);
+            bool left = join->jointype == JOIN_INNER || join->jointype == JOIN_LEFT;
+            bool right = join->jointype == JOIN_INNER || join->jointype == JOIN_RIGHT;
+            return (left && keeps_rows(join->larg, index)) ||
+                   (right && keeps_rows(join->rarg, index));
+        }
+        ListCell *cell;
+        foreach (cell, castNode(FromExpr, node)->fromlist)
+            if (keeps_rows(static_cast<Node *>(lfirst(cell)), index))
+                return true;
+        return false;
+    }
+
     // ------------------------------------------------------------------ the value
 
     static bool same_key(const PruneKey *a, const PruneKey *b) {
         return a->hash_function == b->hash_function && equal(a->value, b->value);
     }
 
-    bool pins_all(const PruneKey *key) const {
-        Bitmapset *pinned = nullptr;
+    // Whether all uses have only rows of the same shard, once those `pinned` have, or those whose
+    // distribution column equals the key.
+    bool pins_all(Bitmapset *pinned, const PruneKey *key) const {
         for (int before = -1; bms_num_members(pinned) > before;) {
             before = bms_num_members(pinned);
             ListCell *cell;
             foreach (cell, equalities_) {
                 auto *equality = static_cast<Equality *>(lfirst(cell));
-                if (equality->key != nullptr ? same_key(equality->key, key)
+                if (equality->key != nullptr ? key != nullptr && same_key(equality->key, key)
                                              : bms_is_member(equality->other, pinned))
                     pinned = bms_add_member(pinned, equality->use);
             }
@@ -268,6 +349,10 @@ class PinFinder {
 
 ShardPin find_shard_pin(Query *query) {
     return PinFinder().find(query);
+}
+
+ShardPin find_shard_split(Query *query) {
+    return PinFinder().find_split(query);
 }
 
 } // namespace panvel

@@ -20,50 +20,6 @@ Expr *plan_expression(void *expr) {
     return expression_planner(static_cast<Expr *>(copyObjectImpl(expr)));
 }
 
-List *plan_expressions(List *exprs) {
-    List *planned = NIL;
-    ListCell *cell;
-    foreach (cell, exprs)
-        planned = lappend(planned, plan_expression(lfirst(cell)));
-    return planned;
-}
-
-// What the columns of the answer belong to, for EXPLAIN.
-RangeTblEntry *make_answer_entry(const Query *query) {
-    List *names = NIL;
-    ListCell *cell;
-    foreach (cell, query->targetList) {
-        TargetEntry *entry = lfirst_node(TargetEntry, cell);
-        if (!entry->resjunk)
-            names =
-                lappend(names, makeString(pstrdup(entry->resname ? entry->resname : "?column?")));
-    }
-    RangeTblEntry *entry = makeNode(RangeTblEntry);
-    entry->rtekind = RTE_VALUES;
-    entry->eref = makeAlias("answer", names);
-    return entry;
-}
-
-// The columns of the answer: `varno` is the entry above, or INDEX_VAR.
-List *make_target_list(const Query *query, int varno) {
-    List *list = NIL;
-    ListCell *cell;
-    foreach (cell, query->targetList) {
-        TargetEntry *column = lfirst_node(TargetEntry, cell);
-        if (column->resjunk)
-            continue;
-        auto number = static_cast<AttrNumber>(list_length(list) + 1);
-        Node *expr = reinterpret_cast<Node *>(column->expr);
-        Var *var = makeVar(varno, number, exprType(expr), exprTypmod(expr), exprCollation(expr), 0);
-        TargetEntry *entry = flatCopyTargetEntry(column);
-        entry->expr = reinterpret_cast<Expr *>(var);
-        entry->resno = number;
-        entry->ressortgroupref = 0;
-        list = lappend(list, entry);
-    }
-    return list;
-}
-
 bool has_one_row(const Query *query) {
     return query->hasAggs && query->groupClause == NIL && query->groupingSets == NIL &&
            query->setOperations == nullptr && !query->hasTargetSRFs;
@@ -82,25 +38,21 @@ ScanPlan *make_scan_plan(const WholeQuery *whole, int columns) {
     for (int i = 0; i < columns; i++)
         plan->sources = lappend_int(plan->sources, static_cast<int>(ColumnSource::kRemote));
     plan->params = plan_expressions(whole->params);
-    if (whole->key != nullptr) {
-        plan->prune_key = palloc_object(PruneKey);
-        *plan->prune_key = *whole->key;
-        plan->prune_key->value = plan_expression(whole->key->value);
-    }
+    plan->prune_key = plan_key(whole->key);
     if (query->limitCount != nullptr && is_known_value(query->limitCount))
         plan->limit_count = reinterpret_cast<Node *>(plan_expression(query->limitCount));
     return plan;
 }
 
 CustomScan *make_scan(PlannedStmt *statement, const WholeQuery *whole) {
-    statement->rtable = lappend(statement->rtable, make_answer_entry(whole->query));
-    int varno = list_length(statement->rtable);
+    List *columns = whole->query->targetList;
+    int varno = add_answer_entry(statement, columns);
     CustomScan *scan = makeNode(CustomScan);
-    scan->custom_scan_tlist = make_target_list(whole->query, varno);
+    scan->custom_scan_tlist = answer_columns(columns, varno);
     scan->custom_relids = bms_make_singleton(varno);
     scan->methods = &kScanMethods;
     Plan *plan = &scan->scan.plan;
-    plan->targetlist = make_target_list(whole->query, INDEX_VAR);
+    plan->targetlist = answer_columns(columns, INDEX_VAR);
     plan->plan_rows = statement->planTree->plan_rows;
     plan->plan_width = statement->planTree->plan_width;
     plan->startup_cost = kRoundTripCost;
@@ -117,6 +69,58 @@ bool is_simple_scan(const Plan *plan) {
 }
 
 } // namespace
+
+List *plan_expressions(List *exprs) {
+    List *planned = NIL;
+    ListCell *cell;
+    foreach (cell, exprs)
+        planned = lappend(planned, plan_expression(lfirst(cell)));
+    return planned;
+}
+
+PruneKey *plan_key(const PruneKey *key) {
+    if (key == nullptr)
+        return nullptr;
+    auto *planned = palloc_object(PruneKey);
+    *planned = *key;
+    planned->value = plan_expression(key->value);
+    return planned;
+}
+
+int add_answer_entry(PlannedStmt *statement, List *columns) {
+    List *names = NIL;
+    ListCell *cell;
+    foreach (cell, columns) {
+        TargetEntry *entry = lfirst_node(TargetEntry, cell);
+        if (!entry->resjunk)
+            names =
+                lappend(names, makeString(pstrdup(entry->resname ? entry->resname : "?column?")));
+    }
+    RangeTblEntry *entry = makeNode(RangeTblEntry);
+    entry->rtekind = RTE_VALUES;
+    entry->eref = makeAlias("answer", names);
+    statement->rtable = lappend(statement->rtable, entry);
+    return list_length(statement->rtable);
+}
+
+List *answer_columns(List *columns, int varno) {
+    List *list = NIL;
+    ListCell *cell;
+    foreach (cell, columns) {
+        TargetEntry *column = lfirst_node(TargetEntry, cell);
+        if (column->resjunk)
+            continue;
+        auto number = static_cast<AttrNumber>(list_length(list) + 1);
+        Node *expr = reinterpret_cast<Node *>(column->expr);
+        Var *var = makeVar(varno, number, exprType(expr), exprTypmod(expr), exprCollation(expr), 0);
+        TargetEntry *entry = flatCopyTargetEntry(column);
+        entry->expr = reinterpret_cast<Expr *>(var);
+        entry->resno = number;
+        entry->ressortgroupref = 0;
+        list = lappend(list, entry);
+    }
+    return list;
+}
 
 void use_whole_query(PlannedStmt *statement, const WholeQuery *whole, int cursor_options) {
     if (!whole->locks && whole->single_relation && is_simple_scan(statement->planTree))

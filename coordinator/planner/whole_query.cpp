@@ -107,6 +107,7 @@ class Check {
         }
     }
 
+    const Query *top; // may be a statement that writes
     bool locks = false;
 
   private:
@@ -140,6 +141,7 @@ class Check {
         case T_RangeTblFunction:
         case T_WindowClause:
         case T_SetOperationStmt:
+        case T_OnConflictExpr:
         case T_CaseWhen:
             return true;
         case T_Var: // neither system columns nor whole rows, whose types are the nodes' own
@@ -180,7 +182,7 @@ class Check {
     }
 
     bool allows_query(Query *query) {
-        if (query->commandType != CMD_SELECT || query->utilityStmt != nullptr ||
+        if ((query->commandType != CMD_SELECT && query != top) || query->utilityStmt != nullptr ||
             query->hasModifyingCTE || query->hasRowSecurity ||
             query->limitOption == LIMIT_OPTION_WITH_TIES) // which is not printed in parentheses
             return false;
@@ -231,7 +233,7 @@ bool needs_coordinator_walker(Node *node, void *context) {
 
 bool result_can_be_read(const Query *query) {
     ListCell *cell;
-    foreach (cell, query->targetList)
+    foreach (cell, query->commandType == CMD_SELECT ? query->targetList : query->returningList)
         if (!is_transportable(
                 exprType(reinterpret_cast<Node *>(lfirst_node(TargetEntry, cell)->expr))))
             return false;
@@ -259,7 +261,7 @@ bool needs_coordinator(Node *node) {
 }
 
 bool is_shippable_query(Query *query, bool *locks) {
-    Check check;
+    Check check = {query};
     if (Check::walker(reinterpret_cast<Node *>(query), &check) || !result_can_be_read(query))
         return false;
     *locks = check.locks;

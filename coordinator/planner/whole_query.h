@@ -41,11 +41,28 @@ struct ShardPin {
 };
 ShardPin find_shard_pin(Query *query);
 
-// Whether a node gives the same answer to the text of the query; `locks`: whether it locks rows.
+// For an UPDATE, DELETE or INSERT ... SELECT of a distributed table: `table` is its target where
+// each shard's part of the statement uses rows of that shard alone; `key` may tell that there is
+// but one.
+ShardPin find_shard_split(Query *query);
+
+// Whether a node gives the same answer to the text of the query, or does with its shard what the
+// statement does with the table; `locks`: whether it locks rows.
 bool is_shippable_query(Query *query, bool *locks);
 
-// Its text for a shard (WholeQuery::text); NIL if it has none. REQUIRES: is_shippable_query().
+// Its text for a shard (WholeQuery::text); NIL if it has none. REQUIRES: is_shippable_query(); of
+// an INSERT, that it has a SELECT, no ON CONFLICT but DO NOTHING, and no RETURNING.
 List *deparse_query(const Query *query, List **params);
+
+// Makes expressions of the parser's what the executor evaluates.
+List *plan_expressions(List *exprs);
+PruneKey *plan_key(const PruneKey *key); // null for null
+
+// For the rows of an answer of these columns (TargetEntry *): an entry of the statement's range
+// table, which shows in EXPLAIN, and the columns of a scan of it (custom_scan_tlist, and with
+// INDEX_VAR the plan's target list).
+int add_answer_entry(PlannedStmt *statement, List *columns);
+List *answer_columns(List *columns, int varno);
 
 // Whether the part of an expression, as the parser left it, is a value that the coordinator knows
 // before it asks for rows.

@@ -1,6 +1,6 @@
-// The text of a whole query, for any shard. PostgreSQL's own deparser prints it from the tree that
-// the parser made; the tables are named by marks until then, so that the shard's schema can take
-// their place.
+// The text of a whole query or statement, for any shard. PostgreSQL's own deparser prints it from
+// the tree that the parser made; the tables are named by marks until then, so that the shard's
+// schema can take their place.
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/planner/ship_internal.h"
 #include "coordinator/planner/whole_query.h"
@@ -12,6 +12,7 @@ extern "C" {
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -97,7 +98,8 @@ bool mark_walker(Node *node, Marking *marking) {
     ListCell *cell;
     foreach (cell, query->rtable) {
         auto *entry = lfirst_node(RangeTblEntry, cell);
-        if (entry->rtekind == RTE_RELATION && entry->relkind == RELKIND_RELATION)
+        bool is_target = foreach_current_index(cell) + 1 == query->resultRelation;
+        if (entry->rtekind == RTE_RELATION && entry->relkind == RELKIND_RELATION && !is_target)
             mark_table(entry, marking);
     }
     return query_tree_walker(query, pg::walker(mark_walker), marking, 0);
@@ -111,6 +113,66 @@ char *print(Query *query) {
     AtEOXact_GUC(true, guc_level);
     return text + strspn(text, " ");
 }
+
+// ------------------------------------------------------------------ statements that write
+
+const char *const kUpdate = "UPDATE ";
+const char *const kDelete = "DELETE FROM ";
+const char *const kOnly = "ONLY ";
+
+// The target's name is the coordinator's; null unless it is where it must be.
+char *mark_target(const char *text, Oid relid, const char *command, Marking *marking) {
+    const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+                                                  get_rel_name(relid));
+    if (strncmp(text, command, strlen(command)) != 0)
+        return nullptr;
+    const char *place = text + strlen(command);
+    if (strncmp(place, kOnly, strlen(kOnly)) == 0)
+        place += strlen(kOnly);
+    const char *rest = place + strlen(name);
+    if (strncmp(place, name, strlen(name)) != 0 ||
+        (*rest != '\0' && isspace(static_cast<unsigned char>(*rest)) == 0))
+        return nullptr;
+    marking->count++;
+    return psprintf("%s%s%s", command, quote_identifier(mark_of(marking->number, relid)), rest);
+}
+
+// INSERT ... SELECT: the values of all columns, defaults among them, are in the target list, which
+// PostgreSQL would not print.
+char *print_insert(Query *query, Marking *marking) {
+    RangeTblEntry *target = rt_fetch(query->resultRelation, query->rtable);
+    StringInfoData text;
+    initStringInfo(&text);
+    appendStringInfo(&text, "INSERT INTO %s (",
+                     quote_identifier(mark_of(marking->number, target->relid)));
+    marking->count++;
+    ListCell *cell;
+    foreach (cell, query->targetList) {
+        auto *entry = lfirst_node(TargetEntry, cell);
+        appendStringInfo(&text, "%s%s", foreach_current_index(cell) > 0 ? ", " : "",
+                         quote_identifier(get_attname(target->relid, entry->resno, false)));
+        entry->resno = static_cast<AttrNumber>(foreach_current_index(cell) + 1);
+        entry->resname = nullptr;
+    }
+    target->rtekind = RTE_RESULT;
+    query->commandType = CMD_SELECT;
+    query->resultRelation = 0;
+    appendStringInfo(&text, ") OVERRIDING SYSTEM VALUE %s", print(query));
+    if (query->onConflict != nullptr)
+        appendStringInfoString(&text, " ON CONFLICT DO NOTHING");
+    return text.data;
+}
+
+char *print_statement(Query *query, Marking *marking) {
+    if (query->commandType == CMD_SELECT)
+        return print(query);
+    if (query->commandType == CMD_INSERT)
+        return print_insert(query, marking);
+    return mark_target(print(query), rt_fetch(query->resultRelation, query->rtable)->relid,
+                       query->commandType == CMD_UPDATE ? kUpdate : kDelete, marking);
+}
+
+// ------------------------------------------------------------------ pieces
 
 List *add_piece(List *pieces, const StringInfoData &piece) {
     return lappend(pieces, makeString(pstrdup(piece.data)));
@@ -159,7 +221,9 @@ List *deparse_query(const Query *query, List **params) {
         Marking marking = {number, 0};
         auto *marked = static_cast<Query *>(copyObjectImpl(parameterized));
         mark_walker(reinterpret_cast<Node *>(marked), &marking);
-        if (List *text = split(print(marked), marking))
+        const char *printed = print_statement(marked, &marking);
+        List *text = printed != nullptr ? split(printed, marking) : NIL;
+        if (text != NIL)
             return text;
     }
     return NIL;

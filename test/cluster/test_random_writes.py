@@ -9,9 +9,10 @@ import random
 import pytest
 
 from test_writes import Pair
-from write_generator import COLUMNS, WriteGenerator
+from write_generator import COLUMNS, PARTS, WriteGenerator
 
 STATEMENTS = 600
+TABLES = ["events", "parts"]
 
 
 @pytest.mark.timeout(400)
@@ -19,8 +20,13 @@ def test_random_writes(cluster):
     seed = int(os.environ.get("PANVEL_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"seed {seed}")
     pair = Pair(
-        cluster, COLUMNS, "create table local (n int)", "insert into local select generate_series(1, 12)"
-    ).distribute("events", "id", shard_count=4)
+        cluster,
+        COLUMNS,
+        PARTS,
+        "create table local (n int); insert into local select generate_series(1, 12)",
+        "create table kinds (n int, title text); insert into kinds select g, 'kind ' || g from generate_series(0, 9, 2) g",
+    ).distribute("events", "id", shard_count=4).distribute("parts", "id", colocate_with="'events'")
+    pair.connections["dist"].execute("select panvel.create_reference_table('kinds')")
     generator = WriteGenerator(random.Random(seed))
     refused = failed = 0
     for number in range(STATEMENTS):
@@ -31,7 +37,7 @@ def test_random_writes(cluster):
         plain = pair.outcome("plain", "savepoint s") if explicit else None
         if explicit:
             pair.outcome("dist", "savepoint s")
-        outcome = pair.same_or_refused(sql, ["events"])
+        outcome = pair.same_or_refused(sql, TABLES)
         refused += outcome == "refused"
         failed += outcome == "error"
         if explicit:
@@ -39,7 +45,7 @@ def test_random_writes(cluster):
             end = generator.one("rollback to s", "release s")
             if outcome == "error" or outcome == "refused":
                 end = "rollback to s"
-            pair.same(end, ["events"])
-            pair.same(generator.one("commit", "rollback"), ["events"])
+            pair.same(end, TABLES)
+            pair.same(generator.one("commit", "rollback"), TABLES)
     print(f"{STATEMENTS} statements, {refused} refused, {failed} errors on both sides")
     assert refused < STATEMENTS / 20 and failed < STATEMENTS / 2

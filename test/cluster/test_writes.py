@@ -227,6 +227,9 @@ def test_every_type_survives_the_wire(wide):
     rest = wide.database.value(columns + " where attrelid = 'plain.wide'::regclass and attnum > 1")
     wide.same(f"insert into wide select id + 1000, {rest} from wide returning *", ["wide"])
     wide.same("update wide set pr = '(9,z)', apo = '{3}', m = 'sad', rc = 'pg_type', dom = '{1}'", ["wide"])
+    wide.same("update wide set pr.a = 77, nd.p.b = 'deep', apr[1].b = 'el' where id < 5 returning pr, nd, apr", ["wide"])
+    wide.same("update wide set pr.b = pr.b || id, av[2] = v, dom[3] = i2 where id > 10 returning pr, av, dom", ["wide"])
+    wide.same("insert into wide (id, pr.b, nd.p.a) values (60, 'x', 1), (61, 'y', 2) returning pr, nd", ["wide"])
     wide.same("update wide set po = -1 where id = 1", ["wide"])
     wide.same("insert into wide (id, po) values (50, 0)", ["wide"])
 

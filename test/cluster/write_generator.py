@@ -1,4 +1,4 @@
-"""Random statements that write to a table `events` (see test_random_writes.py)."""
+"""Random statements that write to a table `events` and its colocated `parts` (see test_random_writes.py)."""
 
 COLUMNS = """create table events (
     id int primary key,
@@ -10,6 +10,7 @@ COLUMNS = """create table events (
     v vector(2),
     twice int generated always as (grp * 2) stored,
     check (score is null or score < 500))"""
+PARTS = "create table parts (id int, part int, n int, note varchar(10), primary key (id, part))"
 
 
 class WriteGenerator:
@@ -168,6 +169,29 @@ class WriteGenerator:
         chosen = [action for action in actions if self.random.random() < 0.6] or [actions[0]]
         return f"merge into events using {source} on events.id = s.n {' '.join(chosen)}"
 
+    def colocated(self):
+        """What every shard can do by itself; `kinds` is a reference table. A row has one part 0 and one part 1."""
+        n, key, part = self.random.randrange(8), self.key(), self.random.randrange(2)
+        parts = f"parts p where p.id = events.id and p.part = {part}"
+        return self.one(
+            f"insert into parts select g, g % 2, g % 7, 'p' || g from generate_series({key}, {key + 12}) g on conflict do nothing",
+            f"insert into parts select id, {part}, grp, left(name, 5) from events where id > {key} on conflict do nothing",
+            f"insert into parts (id, part, n) select id, 2, grp from events where not exists (select from parts p where p.id = events.id and p.part = 2) and grp > {n}",
+            f"insert into parts (id, part, n) select e.id, 3, count(*) from events e join parts p on p.id = e.id where e.id < {key} group by e.id",
+            f"insert into events (id, grp, name) select p.id, max(p.n), 'new' from parts p where not exists (select from events e where e.id = p.id) group by p.id having min(p.n) > {n}",
+            f"update events set grp = p.n from {parts} and p.n <> {n}{self.returning_of('p.n')}",
+            f"update events set name = k.title, score = p.n * 1.5 from parts p, kinds k where p.id = events.id and p.part = {part} and k.n = p.n{self.one('', ' returning events.id, title')}",
+            f"update events set score = (select sum(p.n) from parts p where p.id = events.id) where id > {key}{self.one('', ' returning id, score')}",
+            f"update events set name = 'has' where exists (select from parts p where p.id = events.id and p.n = events.grp)",
+            f"update events set grp = q.n from parts p left join parts q on q.id = p.id and q.part = 1 where p.id = events.id and p.part = 0",
+            f"update events set grp = p.n from {parts} and events.id = {key}",
+            f"update parts set n = grp, note = name from events where events.id = parts.id and grp > {n}{self.one('', ' returning parts.id, note, grp')}",
+            f"delete from parts using events where events.id = parts.id and grp = {n} and part = {part}",
+            f"delete from events using {parts} and p.n = {n}{self.returning_of('p.note')}",
+            f"delete from events where not exists (select from parts p where p.id = events.id) and grp = {n}",
+            f"delete from parts where id > {key} and part > 1",
+        ).replace("returning id,", "returning events.id,")
+
     def returning_of(self, what):
         return self.one("", f" returning id, {what}", f" returning events, {what}")
 
@@ -180,8 +204,8 @@ class WriteGenerator:
         return f"with w as ({statement}) select * from w"
 
     def statement(self):
-        kinds = [self.insert, self.update, self.by_rows, self.merge, self.delete]
-        text = self.random.choices(kinds, [10, 6, 4, 2, 1])[0]()
+        kinds = [self.insert, self.update, self.by_rows, self.colocated, self.merge, self.delete]
+        text = self.random.choices(kinds, [10, 6, 4, 5, 2, 1])[0]()
         if self.random.random() < 0.1 and text.count("events") == 1:
             return self.in_cte(text)
         return text
