@@ -93,6 +93,7 @@ struct CopyInput {
     ResultRelInfo *target;
     TupleTableSlot *slot;
     ExprState *where; // null: all rows
+    int64 excluded;   // rows that it has left out
     bool has_generated;
 };
 
@@ -135,6 +136,7 @@ bool next_row(CopyInput *input) {
             context->ecxt_scantuple = input->slot;
             if (input->where != nullptr && !ExecQual(input->where, context)) {
                 MemoryContextSwitchTo(caller);
+                pgstat_progress_update_param(PROGRESS_COPY_TUPLES_EXCLUDED, ++input->excluded);
                 continue;
             }
         }

@@ -47,6 +47,16 @@ TOKEN = re.compile(r"""
 """, re.VERBOSE | re.DOTALL | re.IGNORECASE)
 
 
+END_OF_DATA = re.compile(r"^\\\.$", re.MULTILINE)
+SQL = re.compile(r"--|\\(?!\.)|(copy|select|rollback|commit|insert|create|drop)\b", re.IGNORECASE)
+
+
+def has_data(lines):
+    """Whether what follows a COPY FROM stdin is its data: where psql expects it to fail, there is none."""
+    first, second, *_ = lines.split("\n", 2) + ["", ""]
+    return second == "\\." if first == "" else not SQL.match(first)
+
+
 def statements(text):
     """(statement, data of COPY FROM stdin or None). psql's own commands are left out, with what they end."""
     position, current, depth = 0, "", 0
@@ -61,8 +71,9 @@ def statements(text):
             data = None
             if re.match(r"copy\s.*\sfrom\s+stdin\b", statement, re.IGNORECASE | re.DOTALL):
                 start = text.index("\n", position) + 1
-                end = text.index("\n\\.", start - 1) + 1
-                data, position = text[start:end], end + len("\\.")
+                if has_data(text[start:]):
+                    end = END_OF_DATA.search(text, start).start()
+                    data, position = text[start:end], end + len("\\.")
             if statement:
                 yield statement, data
         else:
@@ -74,8 +85,8 @@ def statements(text):
 LOADED = {"onek": "onek", "tenk1": "tenk", "person": "person", "road": "streets"}
 
 
-def set_up(connection, regress):
-    """The tables that the files share: those of test_setup.sql, as plain tables."""
+def set_up(connection, regress, load=True):
+    """The tables that the files share: those of test_setup.sql, as plain tables. `load`: the large ones, too."""
     for statement, _ in statements((regress / "sql" / "test_setup.sql").read_text()):
         words = statement.split()
         command = " ".join(words[:2]).lower()
@@ -84,6 +95,6 @@ def set_up(connection, regress):
                 continue
             connection.execute(statement)
             name = words[2].lower()
-            if command == "create table" and name in LOADED:
+            if load and command == "create table" and name in LOADED:
                 with connection.cursor().copy(f"copy {name} from stdin") as copy:
                     copy.write((regress / "data" / f"{LOADED[name]}.data").read_text())

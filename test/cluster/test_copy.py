@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+from panvel_test import wait_until
 
 
 @pytest.fixture
@@ -75,6 +76,62 @@ def test_errors_give_the_line(items):
             assert error.sqlstate == sqlstate and message in str(error), error
             assert f"COPY items, line {line}" in error.diag.context, error.diag.context
         assert connection.execute("select count(*) from items").fetchone() == (1,)
+
+
+def test_lines_of_other_formats(items):
+    with items.connect() as connection:
+        columns = "copy items (id, label, n) from stdin"
+        copy(connection, "copy items (id, label) from stdin", "7\talready\n")
+        rows = "select 20 + g::bigint, 'l' || g, {} from generate_series(1, 9) g"
+        binary, negative = (out(connection, f"copy ({rows.format(n)}) to stdout (format binary)") for n in ("g", "5 - g"))
+        for options, data, sqlstate, line in [
+            ("(format csv, header)", 'id,label,n\n1,"two\nlines",1\n2,b,x\n', "22P02", 4),
+            ("(format csv, header)", 'id,label,n\n1,"two\nlines",1\n7,b,1\n', "23505", 4),
+            ("(format csv, header match)", "id,n,label\n", "22P04", 1),
+            ("(format csv, quote '''')", "1,'x,1\n", "22P04", 1),
+            ("(format binary)", negative, "23514", 5),
+            ("(format binary)", b"no signature at all", "22P04", None),
+            ("(format binary)", binary[:-9], "22P04", 9),
+            ("(encoding 'utf8')", b"1\ta\t1\n2\t\xff\t1\n", "22021", 2),
+        ]:
+            error = copy_error(connection, f"{columns} {options}", data)
+            assert error.sqlstate == sqlstate, (options, error)
+            assert line is None or f"COPY items, line {line}" in error.diag.context, (options, error.diag.context)
+        assert connection.execute("select count(*) from items").fetchone() == (1,)
+
+
+def test_options(items):
+    with items.connect() as connection:
+        for sql, data in [
+            ("copy items (id, label, e) from stdin (format csv, force_not_null (label), force_null (e))", '1,,""\n2,"",\n'),
+            ("copy items (label, id) from stdin (format csv, header match)", "label,id\nmatched,3\n"),
+            ("copy items (id, label) from stdin (format text, header match)", "id\tlabel\n4\tmatched\n"),
+            ("copy items (id, label) from stdin (encoding 'latin1')", "5\tGröße\n".encode("latin1")),
+            ("copy items (id, label, n) from stdin (format csv, delimiter ';', quote '''', escape '\\', null 'nil')", "6;'it\\'s; 6';nil\n"),
+        ]:
+            copy(connection, sql, data)
+        rows = [(1, "", 7, None), (2, "", 7, None), (3, "matched", 7, None), (4, "matched", 7, None), (5, "Größe", 7, None), (6, "it's; 6", None, None)]
+        assert connection.execute("select id, label, n, e from items order by id").fetchall() == rows
+        query = "(select id, label from items where id in (3, 5) order by id)"
+        assert out(connection, f"copy {query} to stdout (format csv, header, force_quote (label))") == 'id,label\n3,"matched"\n5,"Größe"\n'.encode()
+        assert out(connection, f"copy {query} to stdout (encoding 'latin1')") == "3\tmatched\n5\tGröße\n".encode("latin1")
+        lines = out(connection, "copy items (n, label, id) to stdout (format csv, header, null 'nil')").decode().splitlines()
+        assert lines[0] == "n,label,id" and "7,matched,3" in lines and "nil,it's; 6,6" in lines and len(lines) == 7
+
+
+def test_progress(items):
+    view = """select command, type, tuples_processed, tuples_excluded, bytes_processed from pg_stat_progress_copy
+              where relid = 'items'::regclass"""
+    with items.connect() as connection:
+        with connection.cursor().copy("copy items (id, label) from stdin where id % 4 <> 0") as stream:
+            for number in range(1, 40001):
+                stream.write(f"{number}\tlabel of {number}\n")
+            wait_until(lambda: items.query(view) and items.query(view)[0][3] > 5000, 30, "progress of COPY")
+            ((command, kind, processed, excluded, size),) = items.query(view)
+            assert (command, kind) == ("COPY FROM", "PIPE")
+            assert processed >= 3 * excluded - 3 and size > 10 * processed
+        assert items.query(view) == []
+        assert connection.execute("select count(*) from items").fetchone() == (30000,)
 
 
 def test_key_that_may_be_null(cluster):

@@ -4,15 +4,13 @@ Every table is distributed before it is first read, by its first column without 
 in EXPLAINED.
 """
 
-import os
-import pathlib
 import re
 from collections import Counter
 
-import psycopg
 import pytest
 
-from regression_files import Unavailable, fetch, set_up, statements
+from regression_files import set_up, statements
+from regression_run import in_transaction, run
 
 FILES = ["select", "select_distinct", "select_having", "select_implicit", "limit", "union", "case", "groupingsets",
          "aggregates", "subselect", "with", "window", "join"]
@@ -51,31 +49,6 @@ do $$ declare t record; c record; done boolean; nulls boolean; begin
 end $$"""
 
 
-def rounded(value):
-    return float(f"{value:.10g}") if isinstance(value, float) else value
-
-
-def run(connection, statement, data):
-    """Rows as a multiset, the number of affected rows, or the SQLSTATE."""
-    try:
-        with connection.cursor() as cursor:
-            if data is not None:
-                with cursor.copy(statement) as copy:
-                    copy.write(data)
-                return "copied"
-            cursor.execute(statement)
-            if cursor.description is None:
-                return cursor.rowcount
-            return Counter(repr(tuple(rounded(value) for value in row)) for row in cursor.fetchall())
-    except psycopg.Error as error:
-        assert not connection.closed, f"{statement}: {error}"
-        return error.sqlstate
-
-
-def in_transaction(connection):
-    return connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
-
-
 class Comparison:
     def __init__(self, name, distributed, plain):
         self.name = name
@@ -110,17 +83,6 @@ class Comparison:
     def is_explained(self, statement):
         return any(name == self.name and re.search(pattern, statement, re.IGNORECASE | re.DOTALL)
                    for name, pattern, _ in EXPLAINED)
-
-
-@pytest.fixture(scope="module")
-def regress(tmp_path_factory):
-    given = os.environ.get("PANVEL_POSTGRES_REGRESS")  # src/test/regress of a source tree
-    if given:
-        return pathlib.Path(given)
-    try:
-        return fetch(tmp_path_factory.mktemp("postgres"))
-    except Unavailable as reason:
-        pytest.skip(f"PostgreSQL's regression files are not available: {reason}")
 
 
 @pytest.fixture(scope="module")
