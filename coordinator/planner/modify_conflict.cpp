@@ -7,6 +7,7 @@ extern "C" {
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
 #include "parser/parsetree.h"
@@ -20,6 +21,7 @@ namespace panvel {
 namespace {
 
 struct Rows {
+    Oid relid;
     Index target;
     Index excluded;
 };
@@ -30,8 +32,10 @@ Node *excluded_mutator(Node *node, Rows *rows) {
         return nullptr;
     if (IsA(node, Var)) {
         Var *var = castNode(Var, copyObjectImpl(node));
-        if (var->varno == static_cast<int>(rows->excluded) && var->varlevelsup == 0 &&
-            var->varattno > 0) {
+        if (var->varno == static_cast<int>(rows->excluded) && var->varlevelsup == 0) {
+            if (var->varattno <= 0)
+                refuse_modification(rows->relid, "a whole row of EXCLUDED in ON CONFLICT DO UPDATE",
+                                    "Name its columns.");
             var->varno = static_cast<int>(rows->target);
             var->varattno += kExcludedColumns;
         }
@@ -41,7 +45,8 @@ Node *excluded_mutator(Node *node, Rows *rows) {
 }
 
 Expr *with_excluded(PlannerInfo *root, Node *expr) {
-    Rows rows = {static_cast<Index>(root->parse->resultRelation),
+    Rows rows = {planner_rt_fetch(root->parse->resultRelation, root)->relid,
+                 static_cast<Index>(root->parse->resultRelation),
                  static_cast<Index>(root->parse->onConflict->exclRelIndex)};
     return reinterpret_cast<Expr *>(excluded_mutator(expr, &rows));
 }
@@ -136,6 +141,11 @@ void append_update(PlannerInfo *root, Relation relation, StringInfo sql, Shipped
     ListCell *cell;
     foreach (cell, conflict->onConflictSet) {
         TargetEntry *entry = lfirst_node(TargetEntry, cell);
+        // SET (a, b) = (SELECT ...) assigns parameters that a hidden column sets.
+        if (entry->resjunk && contain_subplans(reinterpret_cast<Node *>(entry->expr)))
+            refuse_modification(
+                relid, "a subquery that is evaluated for every row in ON CONFLICT DO UPDATE",
+                "Read the values first and pass them as parameters.");
         if (entry->resjunk)
             continue;
         Expr *expr =

@@ -5,6 +5,8 @@
 
 extern "C" {
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "parser/parsetree.h"
 }
 
@@ -39,6 +41,23 @@ bool assigns_key(const Query *query, const DistributedTable *table) {
     return false;
 }
 
+// A literal of no type in the SELECT of an INSERT is taken to the INSERT's own columns by the
+// parser, which has a type for it there. The SELECT's column, which nobody uses, has none.
+void drop_untyped_literals(Query *insert) {
+    ListCell *cell;
+    foreach (cell, insert->rtable) {
+        auto *entry = lfirst_node(RangeTblEntry, cell);
+        if (entry->rtekind != RTE_SUBQUERY)
+            continue;
+        ListCell *column_cell;
+        foreach (column_cell, entry->subquery->targetList) {
+            auto *column = lfirst_node(TargetEntry, column_cell);
+            if (IsA(column->expr, Const) && castNode(Const, column->expr)->consttype == UNKNOWNOID)
+                column->expr = reinterpret_cast<Expr *>(makeBoolConst(false, true));
+        }
+    }
+}
+
 // Whether the statement reads something besides the rows that it changes.
 bool reads_others(const Query *query) {
     switch (query->commandType) {
@@ -68,10 +87,13 @@ const DistributedTable *target_of(const Query *query) {
     return table;
 }
 
-bool fetches_rows(const Plan *plan) {
-    if (!IsA(plan, CustomScan))
+// Rows to write, or what a subquery reads.
+bool fetches_rows(const PlannedStmt *statement) {
+    if (!IsA(statement->planTree, CustomScan))
         return false;
-    const CustomScanMethods *methods = reinterpret_cast<const CustomScan *>(plan)->methods;
+    const CustomScanMethods *methods = castNode(CustomScan, statement->planTree)->methods;
+    if (methods == &update_scan_methods || methods == &delete_scan_methods)
+        return statement->subplans != NIL;
     return methods == &update_rows_scan_methods || methods == &delete_rows_scan_methods ||
            methods == &insert_scan_methods;
 }
@@ -89,22 +111,25 @@ const CustomScanMethods *methods_of(CmdType operation) {
 
 } // namespace
 
-WholeModify *find_whole_modify(Query *query) {
+WholeModify *find_whole_modify(const Query *original) {
     bool locks = false;
-    if (target_of(query) == nullptr)
+    if (target_of(original) == nullptr)
         return nullptr;
+    auto *query = static_cast<Query *>(copyObjectImpl(original));
+    if (query->commandType == CMD_INSERT)
+        drop_untyped_literals(query);
     ShardPin split = find_shard_split(query);
     if (split.table == nullptr || !is_shippable_query(query, &locks) || locks)
         return nullptr;
     auto *whole = palloc0_object(WholeModify);
-    whole->query = static_cast<Query *>(copyObjectImpl(query));
+    whole->query = query;
     whole->key = split.key;
-    whole->text = deparse_query(whole->query, &whole->params);
+    whole->text = deparse_query(query, &whole->params);
     return whole->text != NIL ? whole : nullptr;
 }
 
 void use_whole_modify(PlannedStmt *statement, const WholeModify *whole) {
-    if (!fetches_rows(statement->planTree))
+    if (!fetches_rows(statement))
         return;
     const Query *query = whole->query;
     ModifyPlan plan = {};

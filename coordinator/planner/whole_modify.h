@@ -14,8 +14,8 @@ struct WholeModify {
     List *params;       // Expr *
 };
 
-// The statement as one for the shards, or null. Leaves `query` as it is.
-WholeModify *find_whole_modify(Query *query);
+// The statement as one for the shards, or null.
+WholeModify *find_whole_modify(const Query *query);
 
 // Puts it in the place of a plan that fetches rows to the coordinator; leaves any other.
 void use_whole_modify(PlannedStmt *statement, const WholeModify *whole);

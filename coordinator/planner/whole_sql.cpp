@@ -155,6 +155,8 @@ char *print_insert(Query *query, Marking *marking) {
         entry->resname = nullptr;
     }
     target->rtekind = RTE_RESULT;
+    foreach (cell, query->rtable) // else it is not printed
+        lfirst_node(RangeTblEntry, cell)->inFromCl = true;
     query->commandType = CMD_SELECT;
     query->resultRelation = 0;
     appendStringInfo(&text, ") OVERRIDING SYSTEM VALUE %s", print(query));

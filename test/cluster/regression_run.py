@@ -5,7 +5,7 @@ from collections import Counter
 
 import psycopg
 
-COPY = re.compile(r"\s*copy\b.*\b(?P<direction>from\s+stdin|to\s+stdout)\b", re.IGNORECASE | re.DOTALL)
+COPY = re.compile(r"\s*copy\b.*\b(?P<direction>from|to)\s+std(in|out)\b", re.IGNORECASE | re.DOTALL)
 
 
 class Failure(str):
@@ -25,7 +25,7 @@ def rounded(value):
 def copied(cursor, statement, direction, data):
     """Lines as a multiset, or the number of rows."""
     with cursor.copy(statement) as copy:
-        if direction.lower().startswith("to"):
+        if direction.lower() == "to":
             return Counter(b"".join(bytes(part) for part in copy).split(b"\n"))
         copy.write(data or "")
     return cursor.rowcount

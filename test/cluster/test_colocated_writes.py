@@ -49,7 +49,7 @@ BY_SHARDS = [
     "insert into totals (id, n) select i.id, (select max(n) from parts p where p.item = i.id) from items i where exists (select from parts p where p.item = i.id and p.part = 0)",
     "insert into totals (id, n) select x.id, x.total from (select i.id, count(*) as total from items i join parts on item = i.id group by i.id having count(*) > 1) x",
     "insert into totals (id, n) select id, n from totals where id = 5",
-    "insert into copies (id, label, seq) select item, 'too long', 1 from parts",
+    "insert into copies (id, label, seq) select item, 'too long' || note, 1 from parts",
 ]
 # The same rows come to the coordinator and go back.
 BY_ROWS = [

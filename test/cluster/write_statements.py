@@ -67,6 +67,7 @@ CONFLICTS = [
     "insert into items (id, k) values (1, 1) on conflict (id) do update set k = (select 17) + items.k returning k",
     """insert into items (id, k, e) values (1, 1, '[1,1,1]') on conflict (id)
        do update set (k, e) = (excluded.k, excluded.e) returning e, k""",
+    "insert into items (id, k) values (1, 1) on conflict (id) do update set (k, v) = (select w + 100, l from labels where w = 2)",
     """insert into items (id, k) select id, k from items on conflict (id)
        do update set k = items.k + 1 where items.id % 2 = 0""",
     "insert into items (id, k) values (1, 5000) on conflict (id) do nothing",
@@ -218,6 +219,11 @@ REFUSED = [
     ("update items set id = id + 1", "distribution column"),
     ("insert into items (id, k) values (1, 1) on conflict (id) do update set id = 7", "distribution column"),
     ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = random()::text", "volatile function"),
+    ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = excluded::text", "whole row of EXCLUDED"),
+    ("insert into items (id, k) values (1, 1) on conflict (id) do update set (k, v) = (select w, l from labels where w = excluded.k)",
+     "a subquery that is evaluated for every row"),
+    ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = (select l from labels where w = items.k)",
+     "a subquery that is evaluated for every row"),
     ("update items set id = id + w from labels where w = items.id", "distribution column"),
     ("merge into items using labels on w = id when matched then update set id = w + 1", "distribution column"),
     ("update items set id = null from labels where w = items.id", "distribution column"),
