@@ -153,6 +153,10 @@ char *print_insert(Query *query, Marking *marking) {
                          quote_identifier(get_attname(target->relid, entry->resno, false)));
         entry->resno = static_cast<AttrNumber>(foreach_current_index(cell) + 1);
         entry->resname = nullptr;
+        // The shard's INSERT casts to the column's type, too; a cast in the text would be an
+        // explicit one, which cuts a string that is too long.
+        entry->expr = reinterpret_cast<Expr *>(
+            strip_implicit_coercions(reinterpret_cast<Node *>(entry->expr)));
     }
     target->rtekind = RTE_RESULT;
     foreach (cell, query->rtable) // else it is not printed
