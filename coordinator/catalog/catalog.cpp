@@ -72,6 +72,8 @@ const char *catalog_name(Catalog catalog) {
         return "placement";
     case Catalog::kLeftover:
         return "leftover";
+    case Catalog::kNodeObject:
+        return "node_object";
     }
     pg_unreachable();
 }

@@ -25,7 +25,7 @@ void require_preload();
 
 void init_catalog(); // settings; from _PG_init
 
-enum class Catalog { kNode, kColocation, kDistributedTable, kShard, kPlacement, kLeftover };
+enum class Catalog { kNode, kColocation, kDistributedTable, kShard, kPlacement, kLeftover, kNodeObject };
 
 enum NodeColumn {
     kNodeId = 1,
@@ -72,6 +72,8 @@ enum PlacementColumn {
     kPlacementColumns = kPlacementLagging
 };
 enum LeftoverColumn { kLeftoverNodeId = 1, kLeftoverShardId, kLeftoverColumns = kLeftoverShardId };
+
+enum NodeObjectColumn { kNodeObjectClass = 1, kNodeObjectId, kNodeObjectColumns = kNodeObjectId };
 
 // The OID of a relation of schema panvel; invalid when the extension is not in this database.
 Oid find_panvel_relation(const char *name);

@@ -236,7 +236,7 @@ char *result_text(PGresult *result) {
 
 void put_node_result(ReturnSetInfo *out, NodeRequest *request) {
     PGresult *result = wait_for_node(request);
-    char *text = result != nullptr ? result_text(result) : request->error->message;
+    char *text = result != nullptr ? result_text(result) : error_text(request);
     Datum values[3] = {};
     bool isnull[3] = {};
     values[0] = text_datum(request->node->name);

@@ -1,6 +1,7 @@
 #include "coordinator/catalog/distributable.h"
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/catalog/online_copy.h"
 #include "coordinator/catalog/settings.h"
 #include "extension/pg/compat.h"
 
@@ -16,6 +17,7 @@ extern "C" {
 #include "catalog/pg_trigger.h"
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -117,7 +119,8 @@ void check_rules(Relation relation) {
 } // namespace
 
 Relation open_distributable(Oid relid) {
-    Relation relation = try_relation_open(relid, AccessExclusiveLock);
+    LOCKMODE lockmode = lock_for_copy(relid);
+    Relation relation = try_relation_open(relid, lockmode);
     if (relation == nullptr)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
                         errmsg("relation with OID %u does not exist", relid)));
@@ -136,6 +139,8 @@ Relation open_distributable(Oid relid) {
     check_triggers(relation);
     check_rules(relation);
     CheckTableNotInUse(relation, "panvel.create_distributed_table()");
+    if (lockmode != AccessExclusiveLock && !OidIsValid(RelationGetPrimaryKeyIndex(relation)))
+        LockRelationOid(relid, AccessExclusiveLock); // the key has been dropped just now
     return relation;
 }
 

@@ -3,10 +3,12 @@
 
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/estimates.h"
+#include "coordinator/catalog/online_copy.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/foreign_keys.h"
 #include "coordinator/ddl/node_batch.h"
+#include "coordinator/ddl/objects.h"
 #include "coordinator/ddl/shard_ddl.h"
 #include "coordinator/ddl/shard_loader.h"
 #include "coordinator/ddl/watch.h"
@@ -26,6 +28,7 @@ extern "C" {
 #include "executor/executor.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/predicate.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -134,37 +137,53 @@ void create_shards(const DistributedTable *table, Relation relation, bool new_gr
     });
 }
 
-// Returns the number of rows moved.
-uint64 move_rows(const DistributedTable *table, Relation relation) {
-    ShardLoader *loader = begin_shard_load(table, relation);
-    TupleTableSlot *slot = table_slot_create(relation, nullptr);
-    MemoryContext row_context =
-        AllocSetContextCreate(CurrentMemoryContext, "panvel moved row", ALLOCSET_DEFAULT_SIZES);
-    // All that is committed, whatever the transaction's snapshot: the lock keeps writers out.
-    Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-    TableScanDesc scan = table_beginscan(relation, snapshot, 0, nullptr);
-    while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
-        CHECK_FOR_INTERRUPTS();
-        MemoryContext caller = MemoryContextSwitchTo(row_context);
-        slot_getallattrs(slot);
-        load_row(loader, slot->tts_values, slot->tts_isnull, 0);
-        MemoryContextSwitchTo(caller);
-        MemoryContextReset(row_context);
+// The rows and the indexes of the shards, and in the end nobody but us has the table. Returns the
+// number of rows. What is committed counts, whatever the transaction's own snapshot.
+double move_rows(const DistributedTable *table, Relation relation) {
+    auto build_indexes = [&] {
+        run_on_placements(
+            table, [&](const char *schema) { return shard_index_commands(relation, schema); });
+    };
+    Snapshot before = RegisterSnapshot(GetLatestSnapshot());
+    auto rows = static_cast<double>(copy_snapshot(table, relation, before));
+    build_indexes();
+    if (!CheckRelationLockedByMe(relation, AccessExclusiveLock, true)) {
+        const char *rights = rights_as_text(relation);
+        // What has changed in all this time follows first while others go on, then the rest.
+        for (bool last : {false, true}) {
+            if (last)
+                LockRelationOid(RelationGetRelid(relation), AccessExclusiveLock);
+            Snapshot now = RegisterSnapshot(GetLatestSnapshot());
+            rows += static_cast<double>(copy_changes(table, relation, before, now));
+            UnregisterSnapshot(before);
+            before = now;
+        }
+        if (strcmp(rights, rights_as_text(relation)) != 0) // GRANT takes no lock
+            ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+                            errmsg("rights on table \"%s\" have changed while its rows moved",
+                                   RelationGetRelationName(relation)),
+                            errhint("Try again.")));
     }
-    table_endscan(scan);
-    UnregisterSnapshot(snapshot);
-    ExecDropSingleTupleTableSlot(slot);
-    MemoryContextDelete(row_context);
-    return finish_shard_load(loader);
+    UnregisterSnapshot(before);
+    return rows;
 }
 
 // ---------------------------------------------------------------- the shell
 
+// As TRUNCATE does, but for its check of foreign keys: tables that reference this one may follow it
+// (check_foreign_keys()). The indexes are made anew with the change of the access method.
 void empty_table(Oid relid) {
     Relation relation = table_open(relid, NoLock);
     mark_index_clustered(relation, InvalidOid, true); // CLUSTER of a whole database passes it by
-    ExecuteTruncateGuts(list_make1(relation), list_make1_oid(relid), nullptr, DROP_RESTRICT, false);
+    CheckTableForSerializableConflictIn(relation);
+    RelationSetNewRelfilenode(relation, relation->rd_rel->relpersistence);
+    if (OidIsValid(relation->rd_rel->reltoastrelid)) {
+        Relation toast = table_open(relation->rd_rel->reltoastrelid, AccessExclusiveLock);
+        RelationSetNewRelfilenode(toast, toast->rd_rel->relpersistence);
+        table_close(toast, NoLock);
+    }
     table_close(relation, NoLock);
+    CommandCounterIncrement();
 }
 
 void make_shell(Oid relid) {
@@ -235,11 +254,10 @@ void move_to_shards(Relation relation, bool new_group) {
     if (new_group)
         check_schemas(table);
     int level = enter_qualified_names();
+    create_on_nodes(objects_needed_by_table(relation), relation);
     create_shards(table, relation, new_group);
-    auto rows = static_cast<double>(move_rows(table, relation));
+    double rows = move_rows(table, relation);
     int64 pages = RelationGetNumberOfBlocks(relation);
-    run_on_placements(table,
-                      [&](const char *schema) { return shard_index_commands(relation, schema); });
     finish_shards(table, relation);
     leave_qualified_names(level);
 

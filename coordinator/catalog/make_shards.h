@@ -20,7 +20,7 @@ void insert_placement(Relation placements, int64 shard_id, int32 node_id, bool l
 void insert_distributed_table(Relation relation, AttrNumber column, int32 colocation_id);
 
 // Creates the shards on the nodes, moves the rows there, and makes the table a shell. Closes
-// `relation`, which the caller locked (AccessExclusiveLock). `new_group`: the shards' schemas are
+// `relation`, as open_distributable() gave it. `new_group`: the shards' schemas are
 // created too.
 void move_to_shards(Relation relation, bool new_group);
 

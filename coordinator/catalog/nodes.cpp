@@ -3,6 +3,7 @@
 
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/catalog/reference_table.h"
+#include "coordinator/ddl/objects.h"
 #include "coordinator/remote/remote.h"
 #include "extension/pg/boundary.h"
 
@@ -430,6 +431,7 @@ int32 add_node(const char *name, const char *host, int32 port, const char *dbnam
     values[kNodeSystemIdentifier - 1] = Int64GetDatum(facts.system_identifier);
     replace[kNodeSystemIdentifier - 1] = true;
     update_node(node_id, values, replace);
+    copy_objects_to_node(node_id);
     copy_reference_tables(node_id);
     return node_id;
 }

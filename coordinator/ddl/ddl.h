@@ -40,7 +40,14 @@ CopyStmt *copy_to_as_query(const DistributedTable *table, const CopyStmt *statem
 
 // ---- index_ddl.cpp
 
-void reindex_shards(const DistributedTable *table, const ReindexStmt *statement);
+// The shell's indexes that a shard may lack (concurrent_index.h); of all tables when it is null.
+List *invalid_indexes(const DistributedTable *table);
+
+// After the shell. `invalid`: what invalid_indexes() said before.
+void reindex_shards(const DistributedTable *table, const ReindexStmt *statement, List *invalid);
+void reindex_many(const ReindexStmt *statement, List *invalid); // of a schema or the database
+
+void cluster_shards(const DistributedTable *table, const ClusterStmt *statement);
 
 // ---- maintenance.cpp
 
@@ -62,6 +69,9 @@ void note_drop(Oid class_id, Oid object_id, int sub_id);
 // Drops the shards of the tables that were noted.
 void flush_drops();
 void init_drops();
+
+// While it is true, parts of tables that go from a shell are none of the shards' business.
+void ignore_drops(bool ignore);
 
 // Drops the table's shards and its metadata, and with a group's last table the group's: the table
 // itself stays and is an ordinary one from now on.

@@ -5,6 +5,7 @@
 #include "coordinator/ddl/alter.h"
 #include "coordinator/ddl/ddl.h"
 #include "coordinator/ddl/node_batch.h"
+#include "coordinator/ddl/objects.h"
 #include "coordinator/ddl/watch.h"
 #include "coordinator/replication/catch_up.h"
 #include "extension/pg/boundary.h"
@@ -36,6 +37,7 @@ struct Drop {
 };
 
 List *noted = nullptr; // Drop *, in TopTransactionContext
+bool ignored = false;
 
 // A drop that no utility statement made (by an extension's own code) is worked off at the latest
 // possible time. Callbacks run in the reverse order of their registration: this one comes before
@@ -45,6 +47,7 @@ void transaction_ends(XactEvent event, void *) {
         pg::entry([] {
             settle_watched(0);
             flush_drops();
+            flush_object_drops();
         });
     else if (event == XACT_EVENT_ABORT)
         noted = nullptr;
@@ -176,7 +179,13 @@ void drop_from_shards(NodeBatch *batch, const Drop *drop) {
 
 } // namespace
 
+void ignore_drops(bool ignore) {
+    ignored = ignore;
+}
+
 void note_drop(Oid class_id, Oid object_id, int sub_id) {
+    if (ignored)
+        return;
     if (class_id == RelationRelationId)
         note_relation(object_id, sub_id);
     else if (class_id == ConstraintRelationId)

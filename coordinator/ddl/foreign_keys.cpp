@@ -1,9 +1,12 @@
 #include "coordinator/ddl/foreign_keys.h"
 
+#include "extension/pg/boundary.h"
+
 extern "C" {
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_constraint.h"
 #include "nodes/parsenodes.h"
@@ -153,19 +156,54 @@ void check_foreign_key(const DistributedTable *table, Oid constraint) {
     check_actions(&key, table, colocated);
 }
 
+namespace {
+
+// Tables that were distributed in this transaction while tables of the coordinator reference them:
+// OIDs, in TopTransactionContext.
+List *referenced_from_here = NIL;
+
+void check_not_referenced_from_here(Oid relid) {
+    each_foreign_key(relid, true, [&](Oid oid) {
+        ForeignKey key = read_foreign_key(oid);
+        if (key.referencing != relid && find_distributed_table(key.referencing) == nullptr)
+            refuse(&key,
+                   psprintf("It references \"%s\", whose rows would be in shards, from a table of "
+                            "the coordinator.",
+                            get_rel_name(relid)),
+                   "Distribute both tables in one transaction, the referenced one first.");
+    });
+}
+
+void transaction_ends(XactEvent event, void *) {
+    List *relids = referenced_from_here;
+    if (event != XACT_EVENT_PRE_COMMIT && event != XACT_EVENT_ABORT)
+        return;
+    referenced_from_here = NIL;
+    if (event == XACT_EVENT_PRE_COMMIT)
+        pg::entry([&] {
+            ListCell *cell;
+            foreach (cell, relids)
+                if (find_distributed_table(lfirst_oid(cell)) != nullptr)
+                    check_not_referenced_from_here(lfirst_oid(cell));
+        });
+}
+
+} // namespace
+
 void check_foreign_keys(const DistributedTable *table, Relation relation) {
     Oid relid = RelationGetRelid(relation);
     each_foreign_key(relid, false, [&](Oid key) { check_foreign_key(table, key); });
-    each_foreign_key(relid, true, [&](Oid oid) {
-        ForeignKey key = read_foreign_key(oid);
-        if (key.referencing == relid)
-            return;
-        refuse(&key,
-               psprintf("It references \"%s\", whose rows would be in shards, from a table of the "
-                        "coordinator.",
-                        RelationGetRelationName(relation)),
-               "Drop the constraint, distribute both tables, and add it again.");
-    });
+    if (!IsTransactionBlock()) { // nothing else can follow before the commit
+        check_not_referenced_from_here(relid);
+        return;
+    }
+    MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+    referenced_from_here = lappend_oid(referenced_from_here, relid);
+    MemoryContextSwitchTo(caller);
+}
+
+void init_foreign_keys() {
+    RegisterXactCallback(transaction_ends, nullptr);
 }
 
 void check_no_shared_foreign_keys(Oid relid) {

@@ -14,8 +14,11 @@ namespace panvel {
 void check_foreign_key(const DistributedTable *table, Oid constraint);
 
 // All that reference `relation` or that it has: of a table that is about to be distributed as
-// `table`.
+// `table`. In a transaction block those from tables of the coordinator are checked at its end: both
+// tables may be distributed in it.
 void check_foreign_keys(const DistributedTable *table, Relation relation);
+
+void init_foreign_keys(); // callbacks; from init_ddl()
 
 // 0A000 when a foreign key connects the table with another distributed one: shards and a table of
 // the coordinator cannot check each other's rows.

@@ -56,6 +56,11 @@ const char *in_schema(const Script *script, const char *name) {
     return quote_qualified_identifier(script->shard->schema, name);
 }
 
+// An index that is invalid here was built concurrently, and not to the end: a shard may lack it.
+const char *if_exists(const IndexImage *index) {
+    return index->valid ? "" : "IF EXISTS ";
+}
+
 // ---------------------------------------------------------------- what corresponds to what
 
 bool same_text(const char *a, const char *b) {
@@ -165,7 +170,8 @@ void drop_parts(Script *script) {
     each_without_counterpart<IndexImage>(
         before->indexes, after->indexes, [&](const IndexImage *index) {
             if (!OidIsValid(index->constraint))
-                add(script, psprintf("DROP INDEX %s", in_schema(script, index->name)));
+                add(script,
+                    psprintf("DROP INDEX %s%s", if_exists(index), in_schema(script, index->name)));
         });
 }
 
@@ -202,8 +208,8 @@ void rename_parts(Script *script) {
     each_pair<IndexImage>(
         before->indexes, after->indexes, [&](const IndexImage *index, const IndexImage *now) {
             if (strcmp(index->name, now->name) != 0 && !OidIsValid(now->constraint))
-                add(script, psprintf("ALTER INDEX %s RENAME TO %s", in_schema(script, index->name),
-                                     quote_identifier(now->name)));
+                add(script, psprintf("ALTER INDEX %s%s RENAME TO %s", if_exists(index),
+                                     in_schema(script, index->name), quote_identifier(now->name)));
         });
     each_pair<ConstraintImage>(
         before->constraints, after->constraints,
@@ -390,7 +396,7 @@ void alter_indexes(Script *script) {
     foreach (cell, script->diff->after->indexes) {
         auto *now = static_cast<const IndexImage *>(lfirst(cell));
         const IndexImage *index = counterpart(script->diff->before->indexes, now);
-        const char *name = in_schema(script, now->name);
+        const char *name = psprintf("%s%s", if_exists(now), in_schema(script, now->name));
         if (index != nullptr && strcmp(index->options, now->options) != 0) {
             if (index->options[0] != '\0')
                 add(script,

@@ -76,22 +76,12 @@ void refuse_drop(const DropStmt *statement) {
                                        "tables"),
                                 errhint("Drop them first; the view panvel.tables lists them.")));
     }
-    if (statement->removeType == OBJECT_INDEX && statement->concurrent) {
-        ListCell *cell;
-        foreach (cell, statement->objects)
-            refuse_target(makeRangeVarFromNameList(static_cast<List *>(lfirst(cell))),
-                          "DROP INDEX CONCURRENTLY", "Use DROP INDEX without CONCURRENTLY.");
-    }
 }
 
 } // namespace
 
 void refuse_unsupported(Node *statement) {
     switch (nodeTag(statement)) {
-    case T_ClusterStmt:
-        refuse_target(reinterpret_cast<ClusterStmt *>(statement)->relation, "CLUSTER",
-                      "An index scan on the shards does not need it.");
-        break;
     case T_RuleStmt:
         refuse_target(reinterpret_cast<RuleStmt *>(statement)->relation, "CREATE RULE",
                       "Put a view in front of the table.");

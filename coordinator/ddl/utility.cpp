@@ -6,7 +6,10 @@
 #include "coordinator/catalog/sample.h"
 #include "coordinator/catalog/shell_am.h"
 #include "coordinator/ddl/alter.h"
+#include "coordinator/ddl/concurrent_index.h"
 #include "coordinator/ddl/ddl.h"
+#include "coordinator/ddl/foreign_keys.h"
+#include "coordinator/ddl/objects.h"
 #include "coordinator/ddl/shard_ddl.h"
 #include "coordinator/ddl/watch.h"
 #include "extension/pg/boundary.h"
@@ -109,11 +112,17 @@ void process_copy(const Utility *utility) {
     free_parsestate(pstate);
 }
 
+void run_on_shell(const void *utility) {
+    pass_on(static_cast<const Utility *>(utility));
+}
+
 void process_create_index(const Utility *utility) {
     auto *index = reinterpret_cast<IndexStmt *>(utility->statement());
-    if (index->concurrent && distributed_target(index->relation) != nullptr)
-        refuse_on_table(distributed_target(index->relation)->relid, "CREATE INDEX CONCURRENTLY",
-                        "Use CREATE INDEX without CONCURRENTLY; reads go on meanwhile.");
+    if (index->concurrent && distributed_target(index->relation) != nullptr) {
+        OnShell on_shell = {run_on_shell, utility};
+        create_index_concurrently(index, utility->is_top_level(), &on_shell);
+        return;
+    }
     watch_target(index->relation, ShareLock);
     pass_on(utility);
 }
@@ -121,11 +130,18 @@ void process_create_index(const Utility *utility) {
 void process_reindex(const Utility *utility) {
     auto *reindex = reinterpret_cast<ReindexStmt *>(utility->statement());
     const DistributedTable *table = distributed_target(reindex->relation);
-    if (table != nullptr && has_option(reindex->params, "concurrently"))
-        refuse_on_table(table->relid, "REINDEX CONCURRENTLY", "Use REINDEX without CONCURRENTLY.");
+    if (table != nullptr && has_option(reindex->params, "concurrently")) {
+        reindex_concurrently(reindex, utility->is_top_level());
+        return;
+    }
+    MemoryContext context = CurrentMemoryContext;
+    List *invalid = invalid_indexes(table);
     pass_on(utility);
+    MemoryContextSwitchTo(context); // from that of the last of several transactions
     if (table != nullptr)
-        reindex_shards(table, reindex);
+        reindex_shards(table, reindex, invalid);
+    else if (reindex->relation == nullptr)
+        reindex_many(reindex, invalid);
 }
 
 void process_truncate(const Utility *utility) {
@@ -210,6 +226,21 @@ void process_vacuum(const Utility *utility) {
     pass_on_instead(utility, reinterpret_cast<Node *>(rest));
 }
 
+// True when it has been done.
+bool process_drop(const Utility *utility) {
+    auto *drop = reinterpret_cast<DropStmt *>(utility->statement());
+    if (drop->removeType != OBJECT_INDEX || !drop->concurrent)
+        return false;
+    ListCell *cell;
+    foreach (cell, drop->objects)
+        if (distributed_target(makeRangeVarFromNameList(castNode(List, lfirst(cell)))) != nullptr) {
+            OnShell on_shell = {run_on_shell, utility};
+            drop_index_concurrently(drop, utility->is_top_level(), &on_shell);
+            return true;
+        }
+    return false;
+}
+
 // Distributed tables that a GRANT is about, as List of DistributedTable *.
 List *grant_targets(const GrantStmt *grant) {
     List *tables = nullptr;
@@ -258,6 +289,16 @@ void process_alter_table(const Utility *utility) {
     allow_shell_rewrite(true);
     PG_TRY();
     { pass_on_instead(utility, reinterpret_cast<Node *>(left)); }
+    PG_FINALLY();
+    { allow_shell_rewrite(false); }
+    PG_END_TRY();
+}
+
+// A new constraint of a domain is checked by the shards; here there are no rows.
+void process_alter_domain(const Utility *utility) {
+    allow_shell_rewrite(true);
+    PG_TRY();
+    { pass_on(utility); }
     PG_FINALLY();
     { allow_shell_rewrite(false); }
     PG_END_TRY();
@@ -331,6 +372,21 @@ void process_one(const Utility *utility) {
     case T_CreateStmt:
         process_create_table(utility);
         return;
+    case T_ClusterStmt: {
+        auto *cluster = reinterpret_cast<ClusterStmt *>(statement);
+        if (const DistributedTable *table = distributed_target(cluster->relation)) {
+            cluster_shards(table, cluster);
+            return;
+        }
+        break;
+    }
+    case T_DropStmt:
+        if (process_drop(utility))
+            return;
+        break;
+    case T_AlterDomainStmt:
+        process_alter_domain(utility);
+        return;
     case T_SecLabelStmt: {
         auto *label = reinterpret_cast<SecLabelStmt *>(statement);
         if (!is_distribution_label(label))
@@ -383,9 +439,12 @@ void process_one(const Utility *utility) {
 
 void process(const Utility *utility) {
     int mark = begin_watching();
+    List *objects = objects_before(utility->statement());
     process_one(utility);
+    settle_objects(objects);
     settle_watched(mark);
     flush_drops();
+    flush_object_drops();
 }
 
 // Statements that must run without looking at any catalog (a failed transaction has none), and
@@ -496,7 +555,9 @@ void altered(Oid class_id, Oid object_id, const ObjectAccessPostAlter *alter) {
             table = find_distributed_table(alter->auxiliary_id);
     }
     if (table != nullptr && !is_watched(table->relid))
-        refuse_on_table(table->relid, "this change", kNotHandledHint);
+        refuse_on_table(table->relid,
+                        class_id == InheritsRelationId ? "inheritance" : "this change",
+                        kNotHandledHint);
 }
 
 void object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id,
@@ -508,9 +569,11 @@ void object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int s
             return;
         if (!IsTransactionState() || shell_conversion_allowed() || !extension_exists())
             return;
-        if (access == OAT_DROP)
+        if (access == OAT_DROP) {
             note_drop(class_id, object_id, sub_id);
-        else if (access == OAT_POST_CREATE)
+            if (sub_id == 0)
+                note_object_drop(class_id, object_id);
+        } else if (access == OAT_POST_CREATE)
             created(class_id, object_id);
         else
             altered(class_id, object_id, static_cast<ObjectAccessPostAlter *>(argument));
@@ -526,6 +589,8 @@ void init_ddl() {
     object_access_hook = object_accessed;
     init_drops();
     init_watch();
+    init_node_objects();
+    init_foreign_keys();
 }
 
 } // namespace panvel

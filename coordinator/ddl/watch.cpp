@@ -6,6 +6,7 @@
 #include "coordinator/ddl/foreign_keys.h"
 #include "coordinator/ddl/new_column.h"
 #include "coordinator/ddl/node_batch.h"
+#include "coordinator/ddl/objects.h"
 #include "coordinator/ddl/shard_ddl.h"
 #include "extension/pg/boundary.h"
 
@@ -230,6 +231,10 @@ void settle_watched(int mark) {
 
     NodeBatch batch;
     ListCell *cell;
+    foreach (cell, diffs) {
+        Relation relation = static_cast<TableDiff *>(lfirst(cell))->relation;
+        create_on_nodes(objects_needed_by_table(relation), relation);
+    }
     for (DiffStep step :
          {DiffStep::kDropForeignKeys, DiffStep::kDefinition, DiffStep::kAddForeignKeys})
         foreach (cell, diffs)

@@ -73,6 +73,14 @@ CREATE TABLE panvel.leftover (
     PRIMARY KEY (node_id, shard_id)
 );
 
+-- Types, functions and the like that tables need on every node: created there, and altered and
+-- dropped as here from then on (coordinator/ddl/README.md).
+CREATE TABLE panvel.node_object (
+    class_id oid NOT NULL, -- of the catalog the object is in, as in pg_depend
+    object_id oid NOT NULL,
+    PRIMARY KEY (object_id, class_id)
+);
+
 GRANT USAGE ON SCHEMA panvel TO PUBLIC;
 GRANT SELECT ON panvel.node, panvel.colocation, panvel.distributed_table, panvel.shard,
-    panvel.placement, panvel.leftover TO PUBLIC;
+    panvel.placement, panvel.leftover, panvel.node_object TO PUBLIC;

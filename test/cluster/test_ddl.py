@@ -39,9 +39,6 @@ def test_create_and_drop_index(items, error_of):
 
         for sql, sqlstate, message in [
             ("create unique index on items (label)", "0A000", "does not include the distribution column"),
-            ("create index concurrently on items (n)", "0A000", "CONCURRENTLY"),
-            ("drop index concurrently items_n_idx", "0A000", "CONCURRENTLY"),
-            ("reindex table concurrently items", "0A000", "CONCURRENTLY"),
             ("create index on items (nope)", "42703", "nope"),
             ("create index items_n_idx on items (n)", "42P07", "already exists"),
             ("drop index items_pkey", "2BP01", "constraint"),

@@ -34,6 +34,9 @@ DISTRIBUTE = """
     select panvel.create_reference_table('categories');
     select panvel.create_distributed_table('notes_copy', 'id', 5);
 """
+REFERENCE = "".join(
+    f"select panvel.create_reference_table('{table}');\n" for table in ("items", "reviews", "orders", "categories", "notes_copy")
+)
 HEAD = """# SQL on distributed tables
 
 What each of these statements does on the tables described below, found out by running it: the test
@@ -42,20 +45,23 @@ What each of these statements does on the tables described below, found out by r
 half done then, and the message comes with a hint.
 
 `items` is distributed by `id`; `reviews` is colocated with it by `item`; `orders` is distributed by its own
-`id`; `categories` is a reference table; `notes` is an ordinary table of the coordinator.
+`id`; `categories` is a reference table; `notes` is an ordinary table of the coordinator. The last column says what the
+same statement does where all of these but `notes` are reference tables.
 """
 
 
 @pytest.fixture(scope="module")
-def pair(shared_cluster):
-    """Databases with the same tables, distributed and plain."""
-    distributed, plain = shared_cluster.database("support"), shared_cluster.database("support_plain")
-    for database in (distributed, plain):
+def databases(shared_cluster):
+    """Databases with the same tables: distributed, reference tables, plain."""
+    names = ("support", "support_reference", "support_plain")
+    all_databases = [shared_cluster.database(name) for name in names]
+    for database in all_databases:
         database.execute(TABLES)
-    distributed.execute(DISTRIBUTE)
-    yield distributed, plain
-    distributed.drop()
-    plain.drop()
+    all_databases[0].execute(DISTRIBUTE)
+    all_databases[1].execute(REFERENCE)
+    yield all_databases
+    for database in all_databases:
+        database.drop()
 
 
 def run(connection, construct, text):
@@ -102,21 +108,24 @@ def escaped(text):
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def document(pair):
-    with pair[0].connect() as distributed, pair[1].connect() as plain:
+def shown(result):
+    return "**yes**" if result == "yes" else escaped(result)
+
+
+def document(databases):
+    with databases[0].connect() as distributed, databases[1].connect() as reference, databases[2].connect() as plain:
         text = HEAD
         for section, constructs in SECTIONS.items():
-            text += f"\n## {section}\n\n| construct | for example | supported |\n|---|---|---|\n"
+            text += f"\n## {section}\n\n| construct | for example | distributed | reference |\n|---|---|---|---|\n"
             for construct, statement in constructs:
-                result = outcome(distributed, plain, construct, statement)
-                result = "**yes**" if result == "yes" else escaped(result)
-                text += f"| {construct} | `{escaped(statement)}` | {result} |\n"
+                results = [shown(outcome(tables, plain, construct, statement)) for tables in (distributed, reference)]
+                text += f"| {construct} | `{escaped(statement)}` | {results[0]} | {results[1]} |\n"
     return text
 
 
 @pytest.mark.timeout(600)
-def test_the_document_says_what_is_so(pair):
-    found = document(pair)
+def test_the_document_says_what_is_so(databases):
+    found = document(databases)
     if os.environ.get("PANVEL_WRITE_DOCS"):
         DOCUMENT.write_text(found)
     assert DOCUMENT.read_text().splitlines() == found.splitlines()
