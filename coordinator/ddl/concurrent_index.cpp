@@ -35,15 +35,6 @@ namespace {
 
 // ---------------------------------------------------------------- transactions and locks
 
-// What was allocated in `context` stays.
-void next_transaction(MemoryContext context) {
-    while (ActiveSnapshotSet())
-        PopActiveSnapshot();
-    CommitTransactionCommand();
-    StartTransactionCommand();
-    MemoryContextSwitchTo(context);
-}
-
 // The lock that PostgreSQL takes for it, over all transactions of the statement: reads and writes
 // go on, other definitions wait. An error ends it.
 LockRelId lock_for_session(Oid relid) {
@@ -159,6 +150,14 @@ char *concurrent_index_command(Oid index, const char *schema) {
 }
 
 } // namespace
+
+void next_transaction(MemoryContext context) {
+    while (ActiveSnapshotSet())
+        PopActiveSnapshot();
+    CommitTransactionCommand();
+    StartTransactionCommand();
+    MemoryContextSwitchTo(context);
+}
 
 // ---------------------------------------------------------------- the mark of an index
 

@@ -86,6 +86,8 @@ void reindex_many(const ReindexStmt *statement, List *invalid) {
     foreach (cell, invalid) // PostgreSQL has seen the shell's only, and takes it for valid now
         if (SearchSysCacheExists1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell))))
             set_index_valid(lfirst_oid(cell), false);
+    if (invalid != NIL)
+        next_transaction(CurrentMemoryContext); // whatever the shards will say
     if (statement->kind == REINDEX_OBJECT_SYSTEM)
         return;
     NodeBatch batch;

@@ -8,7 +8,7 @@ DEFINITIONS = """
     with own as (
         select * from pg_namespace where nspname !~ '^(pg_|panvel|information_schema)'
     ), member as (
-        select classid, objid from pg_depend where deptype = 'e'
+        select classid, objid from pg_depend where deptype in ('e', 'i')
     )
     select * from (
         select 'schema', nspname::text, pg_get_userbyid(nspowner)::text, nspacl::text from own
@@ -104,7 +104,7 @@ ALTERATIONS = [
     ("alter domain app.short rename constraint two to filled; alter domain app.short drop constraint later; alter domain app.short drop default", None),
     ("create type app.unit as enum ('m', 'km'); alter type app.\"Point of\" add attribute unit app.unit", +1),
     ("alter type app.\"Point of\" rename attribute x to x1; alter type app.\"Point of\" drop attribute moods", None),
-    ("create or replace function app.twice(n int, m app.feeling default 'sad') returns int language plpgsql immutable as $$begin return 2 * n; end$$", None),
+    ("create or replace function app.twice(n int, m app.feeling default 'sad') returns int language plpgsql immutable as $$begin return 2 * n;end$$", None),
     ("alter function app.twice set search_path = pg_catalog; alter function app.twice cost 7; alter function app.twice rename to double", None),
     ("create function app.plus(int) returns int language sql immutable return $1 + 1; "
      "create or replace function app.is_short(text) returns bool language sql immutable return length($1) < app.plus(18)", +1),
@@ -116,7 +116,7 @@ ALTERATIONS = [
     ("alter extension citext set schema public", None),
     ("create schema later; alter type \"App 2\".span set schema later", +1),
     ("alter domain \"App 2\".short owner to pg_monitor; alter schema later owner to pg_monitor", None),
-    ("alter function \"App 2\".double owner to pg_monitor; reassign owned by pg_monitor to current_user", None),
+    ("alter function \"App 2\".double owner to pg_monitor; alter function \"App 2\".double owner to current_user", None),
     ("create type later.extra as (a int); alter table t add column extra later.extra, add column more later.extra[]", +1),
     ("alter table t drop column extra, drop column more; drop type later.extra", -1),
     ("drop function \"App 2\".is_short(text) cascade; alter table t drop column r; drop schema later cascade", -3),
