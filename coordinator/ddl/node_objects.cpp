@@ -11,10 +11,13 @@ extern "C" {
 #include "access/xact.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/typcache.h"
 }
 
 namespace panvel {
@@ -264,10 +267,15 @@ namespace {
 
 struct ObjectDrop {
     char *command;
+    Oid type; // and that of its arrays; invalid for what is no type
+    Oid array;
+    List *attribute_types; // OIDs, of a composite type
     SubTransactionId subtransaction;
 };
 
-List *drops = NIL; // ObjectDrop *, in TopTransactionContext, those that depend on others first
+// ObjectDrop *, in TopTransactionContext, in the order in which they go here: those that depend on
+// others first, but for composite types, whose attributes' types may have gone before.
+List *drops = NIL;
 
 void transaction_ended(XactEvent event, void *) {
     if (event == XACT_EVENT_ABORT)
@@ -296,6 +304,37 @@ void forget(Oid class_id, Oid object_id) {
     end_catalog_scan(&scan);
 }
 
+void note_types(ObjectDrop *drop, Oid type) {
+    drop->type = type;
+    drop->array = get_array_type(type);
+    if (get_typtype(type) != TYPTYPE_COMPOSITE)
+        return;
+    TupleDesc attributes = lookup_rowtype_tupdesc(type, -1);
+    for (int i = 0; i < attributes->natts; i++)
+        if (!TupleDescAttr(attributes, i)->attisdropped)
+            drop->attribute_types =
+                lappend_oid(drop->attribute_types, TupleDescAttr(attributes, i)->atttypid);
+    ReleaseTupleDesc(attributes);
+}
+
+// The first that none of the other composite types has in an attribute.
+ObjectDrop *next_drop(const List *left) {
+    ListCell *cell;
+    foreach (cell, left) {
+        auto *drop = static_cast<ObjectDrop *>(lfirst(cell));
+        bool needed = false;
+        ListCell *other;
+        foreach (other, left) {
+            const List *types = static_cast<ObjectDrop *>(lfirst(other))->attribute_types;
+            needed |= OidIsValid(drop->type) && lfirst(other) != drop &&
+                      (list_member_oid(types, drop->type) || list_member_oid(types, drop->array));
+        }
+        if (!needed)
+            return drop;
+    }
+    return static_cast<ObjectDrop *>(linitial(left));
+}
+
 } // namespace
 
 void note_object_drop(Oid class_id, Oid object_id) {
@@ -308,9 +347,11 @@ void note_object_drop(Oid class_id, Oid object_id) {
     int level = enter_qualified_names();
     MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
     if (read_object(&address, &row)) {
-        auto *drop = palloc_object(ObjectDrop);
+        auto *drop = palloc0_object(ObjectDrop);
         drop->command = psprintf("DROP %s IF EXISTS %s", row.kind, object_name(&row));
         drop->subtransaction = GetCurrentSubTransactionId();
+        if (class_id == TypeRelationId)
+            note_types(drop, object_id);
         drops = lappend(drops, drop);
     }
     MemoryContextSwitchTo(caller);
@@ -324,11 +365,12 @@ void flush_object_drops() {
     List *flushed = drops;
     drops = NIL;
     NodeBatch batch;
-    ListCell *cell;
-    foreach (cell, flushed) {
+    while (flushed != NIL) {
+        ObjectDrop *drop = next_drop(flushed);
+        flushed = list_delete_ptr(flushed, drop);
         ListCell *node;
         foreach (node, all_node_ids())
-            batch_send(&batch, lfirst_int(node), static_cast<ObjectDrop *>(lfirst(cell))->command);
+            batch_send(&batch, lfirst_int(node), drop->command);
     }
     batch_finish(&batch);
 }
