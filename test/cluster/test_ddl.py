@@ -189,7 +189,6 @@ REFUSED = [
     "create table child () inherits (items)",
     "create table fk (id int references items)",
     "alter table parent add foreign key (id) references items",
-    "cluster items using items_pkey",
     "alter table items cluster on items_pkey",
 ]
 
