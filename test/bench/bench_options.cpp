@@ -28,6 +28,14 @@ std::vector<std::string> split(const std::string &text, char separator) {
     return parts;
 }
 
+std::vector<size_t> numbers(const std::string &text) {
+    std::vector<size_t> values;
+    for (const std::string &part : split(text, ','))
+        values.push_back(number(part));
+    std::ranges::sort(values);
+    return values;
+}
+
 PostgresOptions &server(BenchOptions &options) {
     if (options.servers.empty())
         throw std::invalid_argument("server=NAME must come before what is said of it");
@@ -53,14 +61,12 @@ BenchOptions parse_options(const std::vector<std::string> &words) {
              for (const std::string &part : split(value, ','))
                  options.parts.insert(part);
          }},
-        {"efs",
-         [&](auto &value) {
-             for (const std::string &ef : split(value, ','))
-                 options.efs.push_back(number(ef));
-         }},
+        {"efs", [&](auto &value) { options.efs = numbers(value); }},
+        {"server_efs", [&](auto &value) { options.server_efs = numbers(value); }},
         {"server", [&](auto &value) { options.servers.emplace_back().name = value; }},
         {"conninfo", [&](auto &value) { server(options).conninfo = value; }},
         {"extension", [&](auto &value) { server(options).extension = value; }},
+        {"type", [&](auto &value) { server(options).type = value; }},
         {"index", [&](auto &value) { server(options).index = value; }},
         {"ef_setting", [&](auto &value) { server(options).ef_setting = value; }},
         {"set", [&](auto &value) { server(options).settings.push_back(value); }},
@@ -75,7 +81,8 @@ BenchOptions parse_options(const std::vector<std::string> &words) {
     }
     for (PostgresOptions &peer : options.servers)
         peer.m = static_cast<int>(options.m);
-    std::ranges::sort(options.efs);
+    if (options.server_efs.empty())
+        options.server_efs = options.efs;
     if (options.servers.empty() || options.efs.empty() || options.parts.empty())
         throw std::invalid_argument("server, efs and parts are needed");
     return options;

@@ -15,6 +15,7 @@ struct BenchOptions {
     std::vector<PostgresOptions> servers;
     std::set<std::string> parts; // search, build, insert, vacuum
     std::vector<size_t> efs;
+    std::vector<size_t> server_efs; // of the servers' ef_setting; as many as efs, or the same
     int rounds = 5;
     int threads = 2; // of a build
     size_t m = 16;

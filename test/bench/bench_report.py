@@ -55,16 +55,17 @@ def sweep_columns(data):
 
 
 def sweep_table(data):
-    """Recall and speed at every ef."""
+    """Recall and speed at every ef; of an ivfflat index at its probes, beside hnswlib's ef."""
     columns = sweep_columns(data)
+    curves = [{point[0]: point[1:] for point in data.curve(who, form)} for _, who, form in columns]
     lines = []
-    for ef in data.efs(HNSWLIB, "q/s one"):
+    for ef in sorted(set().union(*curves)):
         line = [str(ef)]
-        for _, who, form in columns:
-            recall = data.median(who, f"recall {form}", ef)
-            line += [f"{recall:.4f}", number(data.median(who, f"q/s {form}", ef))]
+        for curve in curves:
+            recall, speed = curve.get(ef, (None, None))
+            line += ["" if recall is None else f"{recall:.4f}", "" if recall is None else number(speed)]
         lines.append(line)
-    head = ["probes or ef" if data.facts.get("index") == "ivfflat" else "ef"]
+    head = ["probes or ef" if data.facts.get("part") == "ivfflat" else "ef"]
     for title, _, _ in columns:
         head += [f"{title}: recall@10", "q/s"]
     return markdown_table(head, lines)
@@ -73,8 +74,8 @@ def sweep_table(data):
 def title(data):
     facts = data.facts
     metric = "cosine" if facts["metric"] == "cosine" else "L2"
-    index = ", ivfflat" if facts.get("index") == "ivfflat" else ""
-    return f"{facts['name']}, {facts['vectors']} x {facts['dimensions']}, {metric}{index}"
+    part = f", {facts['part']}" if "part" in facts else ""
+    return f"{facts['name']}, {facts['vectors']} x {facts['dimensions']}, {metric}{part}"
 
 
 def markdown(results, about):

@@ -35,6 +35,8 @@ class Bench {
     void build_hnswlib(int round);
     void search_all();
     void search_round(std::vector<std::vector<Searcher>> &searchers, int round, bool warm_up);
+    void search_hnswlib(size_t ef, int round);
+    void search_server(std::vector<Searcher> &sessions, size_t ef, int round);
     void insert_all();
     void vacuum_all(int round);
     void delete_and_insert(PostgresPeer &peer);
@@ -173,47 +175,61 @@ void Bench::search_all() {
         sessions.push_back(peer->searcher());
         searchers.push_back(std::move(sessions));
     }
-    std::vector<size_t> efs = {options_.efs.back()};
-    std::swap(efs, options_.efs);
+    const BenchOptions all = options_;
+    options_.efs = {all.efs.back()};
+    options_.server_efs = {all.server_efs.back()};
     search_round(searchers, 0, true);
-    std::swap(efs, options_.efs);
+    options_ = all;
     for (int round = 0; round < options_.rounds; round++) {
         say("search " + std::to_string(round + 1));
         search_round(searchers, round, false);
     }
 }
 
+// hnswlib and the servers in turn, also where they have other values to go through.
 void Bench::search_round(std::vector<std::vector<Searcher>> &searchers, int round, bool warm_up) {
-    const auto queries = static_cast<double>(queries_.size());
     quiet_ = warm_up;
-    for (size_t ef : options_.efs) {
-        Answers answers;
-        const double cpu = thread_cpu_seconds();
-        double seconds = seconds_of([&] { answers = hnswlib_->search(queries_, ef); });
-        measured(kHnswlib, "q/cpu s one", ef, round, queries / (thread_cpu_seconds() - cpu));
-        searched(kHnswlib, "one", ef, round, answers, queries / seconds);
-        for (std::vector<Searcher> &sessions : searchers) {
-            const std::string &name = sessions[0].options().name;
-            for (Searcher &session : sessions)
-                session.set_ef(ef);
-            seconds = seconds_of([&] { answers = sessions[0].each(); });
-            searched(name, "one", ef, round, answers, queries / seconds);
-            double both = two_clients(sessions, queries_.size(), answers);
-            searched(name, "two", ef, round, answers, both);
-            const std::optional<double> before = sessions[0].cpu_seconds();
-            seconds = seconds_of([&] { answers = sessions[0].all(); });
-            if (before)
-                measured(name, "q/cpu s inside", ef, round,
-                         queries / (*sessions[0].cpu_seconds() - *before));
-            searched(name, "inside", ef, round, answers, queries / seconds);
-        }
+    const size_t steps = std::max(options_.efs.size(), options_.server_efs.size());
+    for (size_t step = 0; step < steps; step++) {
+        if (step < options_.efs.size())
+            search_hnswlib(options_.efs[step], round);
+        if (step < options_.server_efs.size())
+            for (std::vector<Searcher> &sessions : searchers)
+                search_server(sessions, options_.server_efs[step], round);
     }
     quiet_ = false;
 }
 
+void Bench::search_hnswlib(size_t ef, int round) {
+    const auto queries = static_cast<double>(queries_.size());
+    Answers answers;
+    const double cpu = thread_cpu_seconds();
+    const double seconds = seconds_of([&] { answers = hnswlib_->search(queries_, ef); });
+    measured(kHnswlib, "q/cpu s one", ef, round, queries / (thread_cpu_seconds() - cpu));
+    searched(kHnswlib, "one", ef, round, answers, queries / seconds);
+}
+
+void Bench::search_server(std::vector<Searcher> &sessions, size_t ef, int round) {
+    const auto queries = static_cast<double>(queries_.size());
+    const std::string &name = sessions[0].options().name;
+    Answers answers;
+    for (Searcher &session : sessions)
+        session.set_ef(ef);
+    double seconds = seconds_of([&] { answers = sessions[0].each(); });
+    searched(name, "one", ef, round, answers, queries / seconds);
+    const double both = two_clients(sessions, queries_.size(), answers);
+    searched(name, "two", ef, round, answers, both);
+    const std::optional<double> before = sessions[0].cpu_seconds();
+    seconds = seconds_of([&] { answers = sessions[0].all(); });
+    if (before)
+        measured(name, "q/cpu s inside", ef, round,
+                 queries / (*sessions[0].cpu_seconds() - *before));
+    searched(name, "inside", ef, round, answers, queries / seconds);
+}
+
 void Bench::recall_of(PostgresPeer &peer, const std::string &what) {
     Searcher searcher = peer.searcher();
-    for (size_t ef : options_.efs) {
+    for (size_t ef : options_.server_efs) {
         searcher.set_ef(ef);
         measured(peer.options().name, what, ef, 0, exact_->recall(searcher.each()));
     }

@@ -79,7 +79,7 @@ Searcher::Searcher(const PostgresOptions &options, Metric metric, const Vectors 
     connection_.query("set max_parallel_workers_per_gather = 0; set jit = off; "
                       "set plan_cache_mode = force_generic_plan");
     set_all(connection_, options.settings);
-    connection_.prepare("one_query", nearest_to(metric, "$1"), {"vector"});
+    connection_.prepare("one_query", nearest_to(metric, "$1::" + options.type), {"vector"});
     connection_.prepare("all_queries",
                         "select q.id, t.id from bench_queries q cross join lateral (" +
                             nearest_to(metric, "q.embedding") + ") t",
@@ -156,7 +156,7 @@ void PostgresPeer::drop_tables() {
 }
 
 void PostgresPeer::create_table(const std::string &name) {
-    connection_.query("create table " + name + " (id bigint, embedding vector(" +
+    connection_.query("create table " + name + " (id bigint, embedding " + options_.type + "(" +
                       std::to_string(base_.dim()) +
                       ")) with (autovacuum_enabled = off, toast.autovacuum_enabled = off)");
 }
@@ -171,6 +171,16 @@ void PostgresPeer::reload() {
 }
 
 void PostgresPeer::copy_rows(const std::string &table, const Vectors &vectors, const Ids &ids) {
+    if (options_.type == "vector") {
+        copy_vectors(table, vectors, ids);
+        return;
+    }
+    connection_.query("create temp table bench_vectors (id bigint, embedding vector)");
+    copy_vectors("bench_vectors", vectors, ids);
+    connection_.query("insert into " + table + " table bench_vectors; drop table bench_vectors");
+}
+
+void PostgresPeer::copy_vectors(const std::string &table, const Vectors &vectors, const Ids &ids) {
     connection_.copy_start("copy " + table + " from stdin (format binary)");
     Buffer buffer;
     buffer.add_text({"PGCOPY\n\377\r\n\0", 11});
@@ -199,8 +209,8 @@ void PostgresPeer::checkpoint() {
 IndexBuild PostgresPeer::build(size_t ef_construction) {
     connection_.query(std::string("drop index if exists ") + kIndex);
     std::string sql = std::string("create index ") + kIndex + " on bench_items " + options_.index;
-    sql =
-        with(sql, "{opclass}", metric_ == Metric::kCosine ? "vector_cosine_ops" : "vector_l2_ops");
+    sql = with(sql, "{opclass}",
+               options_.type + (metric_ == Metric::kCosine ? "_cosine_ops" : "_l2_ops"));
     sql = with(sql, "{m}", std::to_string(options_.m));
     sql = with(sql, "{ef_construction}", std::to_string(ef_construction));
     sql = with(sql, "{lists}", std::to_string(std::max<size_t>(base_.size() / 240, 4)));

@@ -16,6 +16,7 @@ struct PostgresOptions {
     std::string name; // in the table of results
     std::string conninfo;
     std::string extension;             // what CREATE EXTENSION makes, CASCADE
+    std::string type = "vector";       // of the column; another is cast from vector
     std::string index;                 // USING ..., with {opclass}, {m}, {ef_construction}, {lists}
     std::string ef_setting;            // the setting that takes ef
     std::vector<std::string> settings; // NAME=VALUE for each session that searches
@@ -84,7 +85,9 @@ class PostgresPeer {
   private:
     void drop_tables();
     void create_table(const std::string &name);
+    // Rows (id, vectors[id]).
     void copy_rows(const std::string &table, const Vectors &vectors, const Ids &ids);
+    void copy_vectors(const std::string &table, const Vectors &vectors, const Ids &ids);
     void checkpoint();
 
     PostgresOptions options_;

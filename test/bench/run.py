@@ -16,14 +16,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import bench_report  # noqa: E402
-from bench_results import OURS, Measurements, rows  # noqa: E402
+from bench_results import HALVES, OURS, Measurements, rows, without_answer  # noqa: E402
 from panvel_test import Server, postgres  # noqa: E402
 
-PARTS = ("distance", "search", "build", "insert", "vacuum", "ivfflat")
+ALONE = ("ivfflat", "halfvec")  # each a run of its own, with indexes of its own
+PARTS = ("distance", "search", "build", "insert", "vacuum", *ALONE)
 EFS = "10,11,12,13,14,16,18,20,24,28,32,40,60,80,120,160,240"
 HNSW = "using hnsw (embedding {opclass}) with (m = {m}, ef_construction = {ef_construction})"
 IVFFLAT = "using ivfflat (embedding {opclass}) with (lists = {lists})"
-PROBES = "1,2,3,4,5,6,7,8,10,12,14,16,20,24,32"  # of ivfflat; of hnswlib ef, where it is at least 10
+PROBES = "1,2,3,4,5,6,7,8,10,12,14,16,20,24,32"
 VCHORDG = (
     "using vchordg (embedding {opclass}) "
     "with (options = $$ m = {m}\nef_construction = {ef_construction} $$)"
@@ -45,7 +46,7 @@ def arguments(words=None):
     add("--queries", type=int, default=1000)
     add("--insert-rows", type=int, default=1000, help="in each round")
     add("--efs", default=EFS, help="values of ef, with commas")
-    add("--probes", default=PROBES, help="of ivfflat, with commas")
+    add("--probes", default=PROBES, help="of ivfflat, with commas; --efs are hnswlib's beside it")
     add("--recall", type=float, help="where speeds are compared; default 0.99, cosine 0.97")
     add("--threads", type=int, default=2, help="of a build")
     add("--only", action="append", choices=PARTS, help="more than once for several")
@@ -88,20 +89,23 @@ def data_sets(options):
     if not pathlib.Path(options.data).is_dir():
         if options.metric:
             words.append(f"metric={options.metric}")
-        sets = (chosen - {"ivfflat"}, chosen & {"ivfflat"})
-        return [(words, parts) for parts in sets if parts]
+        return [(words, parts) for parts in runs(chosen)]
     sets = [
         ("l2", [*words, "metric=l2"], chosen),
         ("cosine", [*words, "metric=cosine", "resample=on"], chosen & {"search"}),
     ]
-    found = []
-    for metric, its_words, parts in sets:
-        if options.metric not in (None, metric):
-            continue
-        for its_parts in (parts - {"ivfflat"}, parts & {"ivfflat"}):
-            if its_parts:
-                found.append((its_words, its_parts))
-    return found
+    return [
+        (its_words, parts)
+        for metric, its_words, its_chosen in sets
+        if options.metric in (None, metric)
+        for parts in runs(its_chosen)
+    ]
+
+
+def runs(chosen):
+    """The parts of each run of hnsw_compare."""
+    found = [chosen - set(ALONE), *(chosen & {part} for part in ALONE)]
+    return [parts for parts in found if parts]
 
 
 def server_words(name, conninfo, extension, index, ef, settings, build_settings):
@@ -134,33 +138,43 @@ def peer_words(options):
     )
 
 
+def our_words(options, server, name=OURS, database="postgres", ivfflat=False):
+    """Over the Unix socket, as psql on the same machine."""
+    conninfo = server.conninfo(host=server.directory, dbname=database)
+    index, setting = (IVFFLAT, "ivfflat.probes") if ivfflat else (HNSW, "hnsw.ef_search")
+    build_set = [f"max_parallel_maintenance_workers={options.threads}"]
+    return server_words(name, conninfo, "vector", index, setting, options.set, build_set)
+
+
+def run_words(options, server, parts):
+    """What hnsw_compare is to measure and of whom."""
+    if "ivfflat" in parts:
+        return [
+            "parts=build,search",
+            f"server_efs={options.probes}",
+            *our_words(options, server, ivfflat=True),
+        ]
+    if "halfvec" in parts:
+        server.execute("create database bench_halves")
+        halves = our_words(options, server, HALVES, "bench_halves")
+        return ["parts=search", *our_words(options, server), *halves, "type=halfvec"]
+    parts_word = f"parts={','.join(sorted(parts))}"
+    return [parts_word, *our_words(options, server), *peer_words(options)]
+
+
 def compare(options, server, words, parts):
     """Runs hnsw_compare; what it prints is kept, and comes back as Measurements."""
-    build_set = [f"max_parallel_maintenance_workers={options.threads}"]
-    # Over the Unix socket, as psql on the same machine.
-    ours = server.conninfo(host=server.directory)
-    servers = [
-        *server_words(OURS, ours, "vector", HNSW, "hnsw.ef_search", options.set, build_set),
-        *peer_words(options),
-    ]
-    efs = options.efs
-    if "ivfflat" in parts:  # an index of its own, searched and built
-        servers = server_words(
-            OURS, ours, "vector", IVFFLAT, "ivfflat.probes", options.set, build_set
-        )
-        parts, efs = {"search", "build"}, options.probes
     command = [
         postgres.BUILD / "test/hnsw_compare",
         *words,
-        f"parts={','.join(sorted(parts))}",
-        f"efs={efs}",
+        f"efs={options.efs}",
         f"rounds={options.rounds}",
         f"queries={options.queries}",
         f"insert_rows={options.insert_rows}",
         f"threads={options.threads}",
-        *servers,
+        *run_words(options, server, parts),
     ]
-    lines = [f"fact\tindex\t{'ivfflat' if servers[3] == f'index={IVFFLAT}' else 'hnsw'}\n"]
+    lines = [f"fact\tpart\t{part}\n" for part in parts.intersection(ALONE)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
         try:
             lines += program.stdout
@@ -244,6 +258,9 @@ def main(words=None):
     finally:
         server.remove()
     write_results(options.output, results, lines, text)
+    unanswered = [row for _, its_rows in results for row in without_answer(its_rows)]
+    if unanswered:
+        sys.exit("".join(f"no answer to the bar: {row.what}: {row.note}\n" for row in unanswered))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 from bench_report import number, results_table
-from bench_results import Measurements, Row, Speed, rows, speed_at
+from bench_results import Measurements, Row, Speed, rows, speed_at, without_answer
 
 
 def test_a_speed_lies_on_the_line_between_two_values_of_ef():
@@ -97,18 +97,49 @@ def test_another_server_has_a_column():
     assert [cell.strip() for cell in table[2].split("|")[2:6]] == ["10.0", "10.0", "20.0", "1.00"]
 
 
+def ivfflat(ours, theirs):
+    """Rows of a run of two rounds, from {probes: recall} and {ef: recall}."""
+    values = [("panvel", "build seconds", 0, i, 3) for i in range(2)]
+    values += [("hnswlib", "build seconds", 0, i, 10) for i in range(2)]
+    for who, form, recalls, speeds in (("panvel", "inside", ours, (50, 180)), ("hnswlib", "one", theirs, (100, 200))):
+        for ef, recall in recalls.items():
+            for round_, speed in enumerate(speeds):
+                values += [(who, f"q/s {form}", ef, round_, speed), (who, f"recall {form}", ef, round_, recall)]
+    data = measurements(*values)
+    data.facts["part"] = "ivfflat"
+    return rows(data, {"ivfflat"})
+
+
 def test_ivfflat_is_compared_at_another_recall():
-    data = measurements(
-        *search("hnswlib", "one", [100, 200]),
-        *search("panvel", "inside", [50, 180], recall=0.975),
-        *(("panvel", "build seconds", 0, i, 3) for i in range(2)),
-        *(("hnswlib", "build seconds", 0, i, 10) for i in range(2)),
-    )
-    data.facts["index"] = "ivfflat"
-    inside, one, build, _ = rows(data, {"ivfflat"})
+    made = ivfflat({1: 0.9, 2: 0.975}, {20: 0.98, 40: 0.995})
+    inside, one, build, _ = made
     assert (inside.ratio, inside.spread, inside.met()) == (115 / 150, (0.5, 0.9), True)
     assert one.ratio is None
     assert (build.ratio, build.met()) == (0.3, True)
+    assert without_answer(made) == []
+
+
+@pytest.mark.parametrize("ours, theirs, told", [
+    ({2: 0.975, 4: 0.99}, {20: 0.98, 40: 0.995}, "panvel: recall 0.9750 to 0.9900 was swept, not 0.97. "),
+    ({1: 0.9, 2: 0.96}, {20: 0.98, 40: 0.995}, "panvel: recall 0.9000 to 0.9600 was swept, not 0.97. "),
+    ({1: 0.9, 2: 0.975}, {20: 0.98, 40: 0.989}, "hnswlib: recall 0.9800 to 0.9890 was swept, not 0.99. ")])
+def test_a_sweep_of_ivfflat_that_misses_a_recall_is_no_answer(ours, theirs, told):
+    """The nearest measured point would flatter the one side or the other."""
+    made = ivfflat(ours, theirs)
+    assert without_answer(made) == [made[0]]
+    assert (made[0].ratio, made[0].note) == (None, told)
+
+
+def test_halfvec_is_compared_with_vector():
+    data = measurements(
+        *search("panvel", "inside", [100, 200]), *search("halfvec", "inside", [90, 240]),
+        *(("panvel", "pages per element", 0, i, 1.0) for i in range(1)),
+        *(("halfvec", "pages per element", 0, i, 0.5) for i in range(1)),
+    )
+    data.facts["part"] = "halfvec"
+    inside, _, size = rows(data, {"halfvec"})
+    assert (inside.ratio, inside.spread, inside.met(), inside.ratio_of) == (1.1, (0.9, 1.2), True, "vector")
+    assert size.ratio == 0.5
 
 
 def test_probes_may_be_fewer_than_the_answers():
