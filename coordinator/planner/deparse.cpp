@@ -65,6 +65,20 @@ Node *make_shipped_param(Expr *expr, ShippedParams *params) {
                                                     param->paramcollid, COERCE_EXPLICIT_CAST));
 }
 
+Node *make_unknown(Node *value) {
+    Query *query = makeNode(Query);
+    query->commandType = CMD_SELECT;
+    query->canSetTag = true;
+    query->jointree = makeFromExpr(NIL, nullptr);
+    query->targetList =
+        list_make1(makeTargetEntry(reinterpret_cast<Expr *>(value), 1, nullptr, false));
+    SubLink *link = makeNode(SubLink);
+    link->subLinkType = EXPR_SUBLINK;
+    link->subselect = reinterpret_cast<Node *>(query);
+    link->location = -1;
+    return reinterpret_cast<Node *>(link);
+}
+
 bool is_length_coercion(Node *node) {
     return IsA(node, FuncExpr) && exprIsLengthCoercion(node, nullptr);
 }
@@ -96,21 +110,6 @@ AttrNumber joined_column(Naming *naming, const Var *var) {
             return static_cast<AttrNumber>(foreach_current_index(cell) + 1);
     naming->columns = lappend(naming->columns, name);
     return static_cast<AttrNumber>(list_length(naming->columns));
-}
-
-// (SELECT $n): a value that the worker's planner does not know, else it would compute 1 / $n ahead.
-Node *make_unknown(Node *value) {
-    Query *query = makeNode(Query);
-    query->commandType = CMD_SELECT;
-    query->canSetTag = true;
-    query->jointree = makeFromExpr(NIL, nullptr);
-    query->targetList =
-        list_make1(makeTargetEntry(reinterpret_cast<Expr *>(value), 1, nullptr, false));
-    SubLink *link = makeNode(SubLink);
-    link->subLinkType = EXPR_SUBLINK;
-    link->subselect = reinterpret_cast<Node *>(query);
-    link->location = -1;
-    return reinterpret_cast<Node *>(link);
 }
 
 Node *parameterize_mutator(Node *node, Parameterize *context);

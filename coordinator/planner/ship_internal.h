@@ -38,6 +38,9 @@ bool is_transportable(Oid type);
 // $n with an explicit cast to its type, for an expression that the coordinator evaluates.
 Node *make_shipped_param(Expr *expr, ShippedParams *params);
 
+// (SELECT $n): a value that the worker's planner does not know, else it would compute 1 / $n ahead.
+Node *make_unknown(Node *param);
+
 // Whether the expression is a cast to varchar(5) or the like, whose length is an argument that is
 // printed only as a constant: it must not become a parameter.
 bool is_length_coercion(Node *node);

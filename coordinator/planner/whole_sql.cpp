@@ -33,16 +33,37 @@ bool is_part_of_shape(Node *node) {
     return constant->constisnull || constant->consttype == BOOLOID;
 }
 
+struct Parameterize {
+    ShippedParams *params;
+    bool conditional; // the part may not be evaluated at all
+    bool delayed;     // inside a part that must not be evaluated before it is asked for
+};
+
+// Whether the query may ask for a part of the expression and not for another. The arguments of AND
+// in WHERE PostgreSQL takes in any order.
+bool chooses(Node *node) {
+    return IsA(node, CaseExpr) || IsA(node, CoalesceExpr) ||
+           (IsA(node, BoolExpr) && castNode(BoolExpr, node)->boolop == OR_EXPR);
+}
+
 // Values become parameters; what the nodes can compute from them stays an expression, so that it is
 // computed only where the query asks for it.
-Node *parameterize_mutator(Node *node, ShippedParams *params) {
+Node *parameterize_mutator(Node *node, Parameterize *outer) {
     if (node == nullptr || is_part_of_shape(node))
         return node;
+    Parameterize inner = *outer;
+    Parameterize *params = &inner;
     if (IsA(node, Query))
         return reinterpret_cast<Node *>(query_tree_mutator(
             castNode(Query, node), pg::mutator(parameterize_mutator), params, 0));
-    if (is_known_value(node) && (IsA(node, Const) || IsA(node, Param) || needs_coordinator(node)))
-        return make_shipped_param(reinterpret_cast<Expr *>(node), params);
+    if (is_known_value(node)) {
+        if (IsA(node, Const) || IsA(node, Param) || needs_coordinator(node)) {
+            Node *param = make_shipped_param(reinterpret_cast<Expr *>(node), params->params);
+            return inner.delayed && !IsA(node, Const) ? make_unknown(param) : param;
+        }
+        inner.delayed |= inner.conditional && may_raise(node);
+    }
+    inner.conditional |= chooses(node);
     if (is_length_coercion(node)) {
         auto *cast = castNode(FuncExpr, node);
         return with_first_argument(
@@ -216,9 +237,10 @@ List *split(const char *text, const Marking &marking) {
 
 List *deparse_query(const Query *query, List **params) {
     ShippedParams shipped;
+    Parameterize context = {&shipped, false, false};
     auto *parameterized =
         castNode(Query, parameterize_mutator(reinterpret_cast<Node *>(const_cast<Query *>(query)),
-                                             &shipped));
+                                             &context));
     *params = shipped.exprs;
     if (list_length(shipped.exprs) > kMaxParams)
         return NIL;

@@ -187,3 +187,21 @@ def test_row_locks_of_a_join(cluster):
             one.commit()
             thread.join()
         assert rows == [(3, 7)]  # the row as the other transaction left it
+
+
+@pytest.mark.parametrize("part", ["case when i.id = 5 then 1 else 10 / $1 end", "coalesce(i.id, 10 / $1)",
+                                  "case when i.id = 5 or 10 / $1 > 3 then 1 end", "case when i.id < 5 then 1 else 10 / $1 end"])
+def test_an_error_only_where_a_row_asks_for_it(tables, part):
+    """The node's planner knows the parameter's value and would compute 10 / 0 ahead."""
+    with tables.connect() as connection:
+        connection.execute("set plan_cache_mode = force_generic_plan")
+        answers = []
+        for prefix in ("d_", "p_"):
+            connection.execute(f"prepare {prefix}raises (int) as select {part}, rank() over (order by r.n) from T_items i "
+                               "join T_reviews r on r.item = i.id where i.id = 5 order by 2".replace("T_", prefix))
+            try:
+                answers.append(connection.execute(f"execute {prefix}raises (0)").fetchall())
+            except psycopg.errors.DivisionByZero as error:
+                answers.append(error.sqlstate)
+        assert answers[0] == answers[1]
+        assert (answers[0] == "22012") == ("i.id < 5" in part)
