@@ -140,6 +140,9 @@ def follow(make_server, rounds, seed, layouts=LAYOUTS):
             for reader in readers:
                 reader.join()
         assert errors == []
+    except BaseException:
+        print(f"log of {standby.label}:", standby.log_text())  # it is gone when the test reports
+        raise
     finally:
         standby.remove()
 
