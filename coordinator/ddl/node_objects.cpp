@@ -9,6 +9,7 @@
 extern "C" {
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -17,6 +18,7 @@ extern "C" {
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 }
 
@@ -270,6 +272,7 @@ struct ObjectDrop {
     Oid type; // and that of its arrays; invalid for what is no type
     Oid array;
     List *attribute_types; // OIDs, of a composite type
+    Oid composite;         // an attribute of this type goes first; invalid: an object
     SubTransactionId subtransaction;
 };
 
@@ -335,9 +338,38 @@ ObjectDrop *next_drop(const List *left) {
     return static_cast<ObjectDrop *>(linitial(left));
 }
 
+// An attribute that goes because of its type, and before that.
+void note_attribute_drop(Oid relid, AttrNumber number) {
+    ObjectAddress address;
+    ObjectAddressSet(address, TypeRelationId, get_rel_type_id(relid));
+    ObjectRow row;
+    if (!is_on_nodes(TypeRelationId, address.objectId) || !read_object(&address, &row))
+        return;
+    MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+    auto *drop = palloc0_object(ObjectDrop);
+    drop->command = psprintf("ALTER TYPE %s DROP ATTRIBUTE IF EXISTS %s", object_name(&row),
+                             quote_identifier(get_attname(relid, number, false)));
+    drop->composite = address.objectId;
+    drop->subtransaction = GetCurrentSubTransactionId();
+    drops = lappend(drops, drop);
+    MemoryContextSwitchTo(caller);
+}
+
 } // namespace
 
-void note_object_drop(Oid class_id, Oid object_id) {
+void note_object_drop(Oid class_id, Oid object_id, int sub_id) {
+    if (class_id == RelationRelationId) { // a composite type's goes before the type
+        if (get_rel_relkind(object_id) != RELKIND_COMPOSITE_TYPE)
+            return;
+        if (sub_id != 0) {
+            note_attribute_drop(object_id, static_cast<AttrNumber>(sub_id));
+            return;
+        }
+        class_id = TypeRelationId;
+        object_id = get_rel_type_id(object_id);
+    }
+    if (sub_id != 0)
+        return;
     if (!is_on_nodes(class_id, object_id))
         return;
     lock_objects(RowExclusiveLock);
@@ -368,6 +400,10 @@ void flush_object_drops() {
     while (flushed != NIL) {
         ObjectDrop *drop = next_drop(flushed);
         flushed = list_delete_ptr(flushed, drop);
+        // That of a type which stays has been altered: settle_objects() has said so.
+        if (OidIsValid(drop->composite) &&
+            SearchSysCacheExists1(TYPEOID, ObjectIdGetDatum(drop->composite)))
+            continue;
         ListCell *node;
         foreach (node, all_node_ids())
             batch_send(&batch, lfirst_int(node), drop->command);

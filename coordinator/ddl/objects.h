@@ -83,7 +83,7 @@ bool is_on_nodes(Oid class_id, Oid object_id);
 
 // From the object access hook: an object is about to be dropped, and goes from the nodes when the
 // statement has ended (flush_object_drops()).
-void note_object_drop(Oid class_id, Oid object_id);
+void note_object_drop(Oid class_id, Oid object_id, int sub_id);
 void flush_object_drops();
 void init_node_objects(); // callbacks; from init_ddl()
 

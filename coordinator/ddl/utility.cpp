@@ -571,8 +571,7 @@ void object_accessed(ObjectAccessType access, Oid class_id, Oid object_id, int s
             return;
         if (access == OAT_DROP) {
             note_drop(class_id, object_id, sub_id);
-            if (sub_id == 0)
-                note_object_drop(class_id, object_id);
+            note_object_drop(class_id, object_id, sub_id);
         } else if (access == OAT_POST_CREATE)
             created(class_id, object_id);
         else
