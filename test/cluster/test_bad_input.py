@@ -68,7 +68,7 @@ def test_tables(session):
 def test_shell(session):
     """The coordinator's own, empty copy of the table never answers."""
     refused(session, "update items set id = 5 where id = 1", "0A000", "distribution column")
-    refused(session, "cluster items using items_pkey", "0A000", "")
+    refused(session, "cluster items", "42704", "items", "USING")
     assert session.execute("select count(*) from only items").fetchone() == (2,)
 
 
