@@ -30,7 +30,7 @@ REFUSED = [
     (r"foreign key .* is not supported|a new constraint or foreign key is not supported", "foreign keys over shards, and of local tables"),
     (r"SET LOGGED or UNLOGGED|ADD COLUMN .* computed for each row", "refused, docs/sql-support.md"),
     (r"an expression that the nodes may evaluate differently|a whole row of EXCLUDED", "rows are of types of the shards' own"),
-    (r"function public.check_con_function\(.*\) does not exist", "the same: a CHECK of a function of the row"),
+    (r"needs type public.check_con_tbl, which the nodes cannot have", "the same: a CHECK of a function of the row"),
     (r"a subquery that is evaluated for every row in ON CONFLICT", "conflicts are found by the shards"),
     (r"UPDATE, DELETE or MERGE with a join", "the copies' rows have no names without a primary key"),
     (r"WITH CHECK OPTION", "the shards do not know the view"),
