@@ -15,6 +15,8 @@ from statements import CATALOG, CLASSES, ROWS_OF_DUMP, batches
 PROGRAMS = postgres.REPOSITORY / "test" / "pgvector"
 NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|Infinity|NaN)", re.IGNORECASE)
 
+# PGlite ends now and then by itself ("memory access out of bounds", "cannot drop active portal"), and takes half a minute.
+pytestmark = pytest.mark.soak
 
 # What is different on purpose: the reason.
 DIFFERENT = {

