@@ -27,7 +27,7 @@ namespace {
 // closed it since, what is sent over it is sent again over another (may_start_anew()).
 bool is_trusted(const Connection *connection) {
     constexpr int64 kTrusted_us = 100 * 1000;
-    return GetCurrentTimestamp() - connection->heard_at < kTrusted_us;
+    return GetCurrentTimestamp() - connection->watched.heard_at < kTrusted_us;
 }
 
 void hold_descriptor(Connection *connection) {

@@ -24,6 +24,7 @@ struct Watched {
     bool only_write;          // connecting: do not wake for input
     int position;             // in the wait set
     uint32 events;            // what the wait set waits for
+    TimestampTz heard_at;     // when something last arrived
     void (*ready)(Watched *); // the socket is ready, or time has passed
 };
 
@@ -115,7 +116,6 @@ struct Connection {
 
     Phase phase;
     TimestampTz deadline; // kConnecting
-    TimestampTz heard_at; // when something last arrived
     bool descriptor_held; // counted by AcquireExternalFD()
     bool pipeline;
     Entry *exclusive;     // being run outside the pipeline

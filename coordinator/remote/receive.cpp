@@ -161,6 +161,7 @@ void finish_entry(Entry *entry, const Failure *failure) {
 }
 
 void read_results(Connection *connection) {
+    bool heard = false;
     while (connection->phase == Phase::kReady && !dlist_is_empty(&connection->under_way)) {
         Entry *entry = dlist_head_element(Entry, node, &connection->under_way);
         if (entry->stage == Stage::kCopyData) {
@@ -180,14 +181,16 @@ void read_results(Connection *connection) {
             continue;
         }
         entry->nulls = 0;
+        heard = true;
         if (!is_error(result) || !ends_connection(connection, result))
             connection->answered = true;
         take_result(connection, entry, result);
     }
-    if (connection->phase == Phase::kReady) {
-        connection->heard_at = GetCurrentTimestamp();
-        send_queued(connection);
-    }
+    if (connection->phase != Phase::kReady)
+        return;
+    if (heard)
+        connection->watched.heard_at = GetCurrentTimestamp();
+    send_queued(connection);
 }
 
 void connection_ready(Watched *watched) {

@@ -22,12 +22,12 @@ int64 waited_ms(const Connection *connection) {
     return static_cast<int64>(INSTR_TIME_GET_MILLISEC(now));
 }
 
-// Not where the connection itself has heard something since the monitor began to wait.
+// Both the monitor and the connection itself have waited long enough. When each began does not
+// matter: what arrived while the monitor's question was under way says nothing about later.
 bool is_hung(const Connection *connection) {
-    ServerState state;
-    return monitor_runs() && read_server(connection->server, &state) &&
-           is_silent(state.health, node_timeout_ms * INT64CONST(1000)) &&
-           connection->heard_at < state.health.asked_at;
+    int64 limit = node_timeout_ms * INT64CONST(1000);
+    return server_is_silent(connection->server, node_timeout_ms) &&
+           GetCurrentTimestamp() - connection->watched.heard_at >= limit;
 }
 
 void give_up(Connection *connection) {

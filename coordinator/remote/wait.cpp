@@ -161,8 +161,11 @@ void act_on(const WaitEvent &event, bool interruptible) {
         exit_without_postmaster(interruptible);
     } else if (event.user_data != nullptr) {
         Watched *watched = static_cast<Watched *>(event.user_data);
-        if (still_watched(watched))
-            watched->ready(watched);
+        if (!still_watched(watched))
+            return;
+        if (event.events & WL_SOCKET_READABLE)
+            watched->heard_at = GetCurrentTimestamp();
+        watched->ready(watched);
     }
     if (interruptible)
         CHECK_FOR_INTERRUPTS();

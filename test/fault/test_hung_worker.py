@@ -61,6 +61,32 @@ def test_a_statement_fails_and_nothing_of_it_appears(db, statement):
         wait_until(lambda: worker.value(sessions) == 0)
 
 
+def test_what_came_after_the_monitors_question(make_cluster):
+    """The server answers a session while the monitor waits, and hangs then: the monitor's question is the older one."""
+    timeout = 4 * NODE_TIMEOUT
+    db = make_cluster(workers=1, coordinator_conf={"panvel.node_timeout": f"{timeout}s"})
+    db.execute("create table items (id int primary key, v int)")
+    db.execute("select panvel.create_distributed_table('items', 'id', shard_count => 2)")
+    server = db.workers[0].server
+    with db.connect() as session:
+        session.execute("set statement_timeout = '20s'")
+        find = "select pid from pg_stat_activity where application_name = 'panvel monitor'"
+        probe = wait_until(lambda: db.workers[0].value(find), 5)
+        os.kill(probe, signal.SIGSTOP)
+        try:
+            # It asks every second, and tries another connection after half of node_timeout.
+            asked = time.monotonic() + 1.3
+            while time.monotonic() < asked:
+                session.execute("select count(*) from items")
+            server.pause()
+            start = time.monotonic()
+            with pytest.raises(psycopg.errors.ConnectionFailure):
+                session.execute("select count(*) from items")
+            assert time.monotonic() - start < timeout + 1
+        finally:
+            server.resume()
+
+
 def test_a_transaction_that_hangs_is_gone(db):
     with db.connect(autocommit=False) as session:
         session.execute("update items set v = 1")
