@@ -14,8 +14,10 @@ extern "C" {
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "portability/instr_time.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/relcache.h"
 }
 
 namespace panvel {
@@ -40,19 +42,49 @@ int references(EState *estate, Oid relid) {
     return count;
 }
 
-bool is_referenced(const ModifyState *state) {
-    const TriggerDesc *triggers = state->custom.ss.ss_currentRelation->trigdesc;
-    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++)
-        if (RI_FKey_trigger_type(triggers->triggers[i].tgfoid) == RI_TRIGGER_PK)
+// What foreign keys do to rows that refer to one that is deleted, and to one whose key is assigned.
+bool carries_deletion_on(Oid trigger_function) {
+    return trigger_function == F_RI_FKEY_CASCADE_DEL || trigger_function == F_RI_FKEY_SETNULL_DEL ||
+           trigger_function == F_RI_FKEY_SETDEFAULT_DEL;
+}
+
+bool carries_update_on(Oid trigger_function) {
+    return trigger_function == F_RI_FKEY_CASCADE_UPD || trigger_function == F_RI_FKEY_SETNULL_UPD ||
+           trigger_function == F_RI_FKEY_SETDEFAULT_UPD;
+}
+
+// Whether columns are assigned to which foreign keys may refer.
+bool assigns_key(const ModifyState *state) {
+    const ScanState *scan = &state->custom.ss;
+    Index target = castNode(CustomScan, scan->ps.plan)->scan.scanrelid;
+    Bitmapset *keys = RelationGetIndexAttrBitmap(scan->ss_currentRelation, INDEX_ATTR_BITMAP_KEY);
+    bool assigned = bms_overlap(exec_rt_fetch(target, scan->ps.state)->updatedCols, keys);
+    bms_free(keys);
+    return assigned;
+}
+
+bool deletes_rows(const ModifyPlan *plan) {
+    ListCell *cell;
+    foreach (cell, plan->actions)
+        if (static_cast<RowAction *>(lfirst(cell))->operation == CMD_DELETE)
             return true;
-    return false;
+    return plan->operation == CMD_DELETE;
 }
 
 // Foreign keys may change rows of other tables, of which nothing comes back.
-bool changes_more_tables(const ModifyState *state) {
-    bool updates =
-        state->plan->operation != CMD_INSERT || state->plan->on_conflict == ONCONFLICT_UPDATE;
-    return updates && is_referenced(state);
+bool may_change_more_tables(const ModifyState *state) {
+    const ModifyPlan *plan = state->plan;
+    bool deletes = deletes_rows(plan);
+    bool updates = plan->operation == CMD_UPDATE || plan->operation == CMD_MERGE ||
+                   plan->on_conflict == ONCONFLICT_UPDATE;
+    updates = updates && assigns_key(state);
+    const TriggerDesc *triggers = state->custom.ss.ss_currentRelation->trigdesc;
+    for (int i = 0; triggers != nullptr && i < triggers->numtriggers; i++) {
+        Oid function = triggers->triggers[i].tgfoid;
+        if ((deletes && carries_deletion_on(function)) || (updates && carries_update_on(function)))
+            return true;
+    }
+    return false;
 }
 
 WriteReport::PerNode *report_of(WriteReport *report, int32 node_id) {
@@ -82,8 +114,9 @@ void begin_modify(ModifyState *state) {
             lock_reference_table(lfirst_oid(cell));
     }
     state->table = get_distributed_table(relid);
+    state->changes_more_tables = may_change_more_tables(state);
     if ((estate->es_top_eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0)
-        state->table = changes_more_tables(state) ? exclude_down_nodes(state->table)
+        state->table = state->changes_more_tables ? exclude_down_nodes(state->table)
                                                   : exclude_lagging(state->table);
     state->followers = {estate->es_query_cxt, node->ss.ss_currentRelation, state->table, NIL, 0};
     state->reads_own_table = references(estate, state->table->relid) > 1;
@@ -236,7 +269,7 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request) {
     else
         send_images(&state->followers, state->plan, request->shard, result);
     journal_images(&state->followers, state->plan, request->shard, result);
-    if (rows > 0 && changes_more_tables(state))
+    if (rows > 0 && state->changes_more_tables)
         journal_unknown(request->shard);
     return result;
 }

@@ -38,7 +38,8 @@ struct ModifyState {
     CustomScanState custom; // first: this is the plan state
     ModifyPlan *plan;
     const DistributedTable *table;
-    bool reads_own_table; // the statement uses the table elsewhere than as this node's target
+    bool reads_own_table;     // the statement uses the table elsewhere than as this node's target
+    bool changes_more_tables; // by foreign keys, of whose rows nothing comes back
     ParamEvaluator *params;
     bool binary_results; // of the leaders' statements
     Followers followers;

@@ -194,17 +194,21 @@ Outcome replay_batches(int64 shard_id, int32 node_id) {
     return found_any ? Outcome::kFound : Outcome::kNothing;
 }
 
+enum class Rejoined { kYes, kNo, kMustCopy };
+
 // The end: nobody who has noted something in the journal is left, and nobody commits a write before
-// the placement is in the set. False when it is not.
-bool rejoin(int64 shard_id, int32 node_id) {
-    bool joins = false;
+// the placement is in the set. With `copies` it is copied anew before, while writers wait.
+Rejoined rejoin(int64 shard_id, int32 node_id, bool copies) {
+    Rejoined outcome = Rejoined::kNo;
     with_placement(
         shard_id, node_id, [&](const CatalogPlacement &placement, const StalePlacement &stale) {
-            if (placement.copying)
+            if (!placement.journaled || (placement.copying && !copies))
                 return;
             execute_on(stale.leader_id, "SET LOCAL lock_timeout = '1s'");
             execute_on(stale.leader_id, psprintf("LOCK TABLE %s.%s IN SHARE ROW EXCLUSIVE MODE",
                                                  stale.schema, kJournal));
+            if (copies)
+                copy_anew(&stale);
             CatalogPlacement joined = confirm(stale, ExclusiveLock);
             Replayed replayed;
             int count = 0;
@@ -212,9 +216,11 @@ bool rejoin(int64 shard_id, int32 node_id) {
                 replayed = replay_journal(&stale, kBatch, &count);
                 advance_job(count);
             } while (replayed == Replayed::kSome);
-            joins = replayed != Replayed::kMustCopy;
+            bool joins = replayed != Replayed::kMustCopy;
+            outcome = joins ? Rejoined::kYes : Rejoined::kMustCopy;
             joined.copying = !joins;
             joined.active = joins;
+            joined.filled |= copies;
             joined.lagging &= !joins;
             update_placement(&joined);
             if (!joins)
@@ -225,7 +231,7 @@ bool rejoin(int64 shard_id, int32 node_id) {
                                  static_cast<long long>(stale.shard_id),
                                  get_node(stale.node_id)->name)));
         });
-    return joins;
+    return outcome;
 }
 
 // Copies it, if it is to be copied and a journal is kept meanwhile. False when it is gone.
@@ -242,20 +248,33 @@ bool copy_if_marked(int64 shard_id, int32 node_id, bool *without_journal) {
 
 // One that follows sessions with panvel.write_consistency = one gets their writes with every pass,
 // and rejoins when there were none: the next write would only take it out again.
-bool bring_back(const CatalogPlacement *wanted) {
+Rejoined bring_further(const CatalogPlacement *wanted) {
     int64 shard_id = wanted->shard_id;
     int32 node_id = wanted->node_id;
     bool without_journal = false;
     if (!copy_if_marked(shard_id, node_id, &without_journal))
-        return false;
+        return Rejoined::kNo;
     if (without_journal) {
         begin_journal(shard_id, node_id);
         if (!copy_if_marked(shard_id, node_id, &without_journal) || without_journal)
-            return false;
+            return Rejoined::kNo;
     }
     Outcome outcome = replay_batches(shard_id, node_id);
+    if (outcome == Outcome::kMustCopy)
+        return Rejoined::kMustCopy;
     bool ready = outcome == Outcome::kNothing || (outcome == Outcome::kFound && !wanted->lagging);
-    return ready && rejoin(shard_id, node_id);
+    return ready ? rejoin(shard_id, node_id, false) : Rejoined::kNo;
+}
+
+// Writes that leave no keys in the journal may come faster than a copy is made. The third one,
+// then, is made while they wait.
+bool bring_back(const CatalogPlacement *wanted) {
+    for (int attempt = 0; attempt < 3; attempt++) {
+        Rejoined outcome = bring_further(wanted);
+        if (outcome != Rejoined::kMustCopy)
+            return outcome == Rejoined::kYes;
+    }
+    return rejoin(wanted->shard_id, wanted->node_id, true) == Rejoined::kYes;
 }
 
 void catch_up(const CatalogPlacement *wanted) {

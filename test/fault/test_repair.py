@@ -170,3 +170,82 @@ def test_no_node_to_repair_on(make_cluster):
     assert all(equal for (equal,) in db.query("select equal from panvel.check_placements('items')"))
     assert db.query("select kind, state, error, sum(done)::int from panvel.jobs group by 1, 2, 3") == [("catch-up", "done", None, 1000)]
     assert journaled() == 0
+
+
+def foreign_key_cluster(make_cluster, action):
+    db = make_cluster(workers=2, coordinator_conf={"panvel.node_timeout": "2s"})
+    db.execute("create table items (id int primary key, n int, code int not null, unique (id, code))")
+    db.execute("create table parts (id int primary key, code int)")
+    db.execute("select panvel.create_distributed_table('items', 'id', 1, 2)")
+    db.execute("select panvel.create_distributed_table('parts', 'id', colocate_with => 'items')")
+    db.execute(f"alter table parts add foreign key (id, code) references items (id, code) {action}")
+    db.execute("insert into items select i, 0, 0 from generate_series(1, 100) i")
+    db.execute("insert into parts select i, 0 from generate_series(1, 50) i")
+    return db
+
+
+@pytest.mark.parametrize("action, unknown", [("", set()), ("on update cascade", {"code"}),
+                                             ("on delete cascade", {"delete"}), ("on delete set null (code)", {"delete"})])
+def test_only_what_foreign_keys_carry_on_is_copied_anew(make_cluster, action, unknown):
+    """Of the other writes to a table that is referred to, the journal has the keys."""
+    db = foreign_key_cluster(make_cluster, action)
+    db.worker("w1").server.kill9()
+    write_until_done(db, "insert into items values (101, 0, 0)")
+    shard = db.value("select shard_id from panvel.shard")
+    journal = f"panvel_s{shard}.panvel_journal"
+    writes = {
+        "insert": "insert into items values (102, 0, 0) on conflict (id) do update set n = 1",
+        "n": "update items set n = 1 where id <= 3",
+        "code": "update items set code = 0 where id <= 3",
+        "delete": "delete from items where id > 60",
+        "merge": "merge into items i using (values (1)) v(x) on i.id = v.x when matched then update set n = i.n + 1",
+    }
+    for name, write in writes.items():
+        db.worker("w2").execute(f"delete from {journal}")
+        db.execute(write)
+        missing = db.worker("w2").value(f"select count(*) from {journal} where key = '{{}}'")
+        assert missing == (name in unknown), name
+        assert db.worker("w2").value(f"select count(*) from {journal} where key <> '{{}}'") > 0
+
+
+def test_writes_without_keys_never_stop(make_cluster):
+    """Each asks for all rows to be copied anew, and comes before the copy is made."""
+    db = foreign_key_cluster(make_cluster, "on delete cascade")
+    stopping, problems, deleted = threading.Event(), [], [0]
+
+    def write(number):
+        session = db.connect()
+        key = number * 1_000_000
+        while not stopping.is_set():
+            key += 1
+            try:
+                session.execute("insert into items values (%s, 1, 2)", [key])
+                session.execute("insert into parts values (%s, 2)", [key])
+                session.execute("delete from items where id = %s", [key])
+                deleted[0] += 1
+            except psycopg.Error as error:
+                if error.sqlstate not in AGAIN:
+                    problems.append(error)
+                    return
+
+    writers = [threading.Thread(target=write, args=[n]) for n in (1, 2, 3)]
+    for writer in writers:
+        writer.start()
+    try:
+        lost = db.worker("w1")
+        lost.server.kill9()
+        wait_until(lambda: db.value(UNSYNCED) == 1, 30, "taken out")
+        before = deleted[0]
+        wait_until(lambda: deleted[0] > before + 10 or problems, 30, "writes go on")
+        lost.server.start()
+        in_sync(db, 40)
+        before = deleted[0]
+        wait_until(lambda: deleted[0] > before + 10 or problems, 30, "writes go on")
+    finally:
+        stopping.set()
+        for writer in writers:
+            writer.join()
+    assert problems == []
+    wait_until_settled(db, 30)
+    for table in ("items", "parts"):
+        assert all(equal for (equal,) in db.query("select equal from panvel.check_placements(%s)", [table]))
