@@ -7,6 +7,7 @@
 #include "coordinator/ddl/node_batch.h"
 #include "coordinator/ddl/shard_ddl.h"
 #include "coordinator/ddl/shard_loader.h"
+#include "coordinator/replication/jobs.h"
 
 extern "C" {
 #include "access/genam.h"
@@ -196,24 +197,32 @@ uint64 copy_snapshot(const DistributedTable *table, Relation relation, Snapshot 
     TupleTableSlot *slot = table_slot_create(relation, nullptr);
     MemoryContext row_context =
         AllocSetContextCreate(CurrentMemoryContext, "panvel copied row", ALLOCSET_DEFAULT_SIZES);
+    auto blocks = static_cast<int64>(RelationGetNumberOfBlocks(relation));
+    begin_table_job(RelationGetRelid(relation));
+    add_to_job(blocks);
     pgstat_progress_start_command(PROGRESS_COMMAND_COPY, RelationGetRelid(relation));
     pgstat_progress_update_param(PROGRESS_COPY_COMMAND, PROGRESS_COPY_COMMAND_TO);
-    pgstat_progress_update_param(PROGRESS_COPY_BYTES_TOTAL,
-                                 static_cast<int64>(RelationGetNumberOfBlocks(relation)) * BLCKSZ);
-    TableScanDesc scan = table_beginscan(relation, snapshot, 0, nullptr);
+    pgstat_progress_update_param(PROGRESS_COPY_BYTES_TOTAL, blocks * BLCKSZ);
+    // From the first block, wherever another scan is, so that the block says how far it is.
+    TableScanDesc scan = table_beginscan_strat(relation, snapshot, 0, nullptr, true, false);
     int64 rows = 0;
+    int64 block = 0; // that is being read
     while (table_scan_getnextslot(scan, ForwardScanDirection, slot)) {
         CHECK_FOR_INTERRUPTS();
         load_slot(loader, slot, row_context);
         pgstat_progress_update_param(PROGRESS_COPY_TUPLES_PROCESSED, ++rows);
-        pgstat_progress_update_param(
-            PROGRESS_COPY_BYTES_PROCESSED,
-            (static_cast<int64>(ItemPointerGetBlockNumber(&slot->tts_tid)) + 1) * BLCKSZ);
+        auto now_at = static_cast<int64>(ItemPointerGetBlockNumber(&slot->tts_tid));
+        if (now_at == block)
+            continue;
+        advance_job(now_at - block);
+        block = now_at;
+        pgstat_progress_update_param(PROGRESS_COPY_BYTES_PROCESSED, block * BLCKSZ);
     }
     table_endscan(scan);
     ExecDropSingleTupleTableSlot(slot);
     MemoryContextDelete(row_context);
     uint64 loaded = finish_shard_load(loader);
+    advance_job(blocks - block);
     pgstat_progress_end_command();
     return loaded;
 }

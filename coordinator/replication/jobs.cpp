@@ -5,6 +5,7 @@
 #include "extension/pg/boundary.h"
 
 extern "C" {
+#include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -30,8 +31,10 @@ struct Job {
     int pid; // of who works on it
     JobKind kind;
     State state;
-    int64 shard_id;
+    int64 shard_id; // of a table's: 0, as the node
     int32 node_id;
+    Oid relid; // of a table's
+    int level; // of a table's: the transaction's nesting level
     int64 done;
     int64 total;
     TimestampTz started;
@@ -46,7 +49,8 @@ struct Shared {
 };
 
 Shared *shared;
-Job *current; // what this process works on; null: nothing, or there was no room
+Job *current;        // what this process works on; null: nothing, or there was no room
+bool has_table_jobs; // the current transaction
 shmem_startup_hook_type previous_startup_hook;
 shmem_request_hook_type previous_request_hook;
 
@@ -77,8 +81,8 @@ bool has_ended(const Job *job) {
 Job *place_for(int64 shard_id, int32 node_id) {
     Job *oldest = nullptr;
     for (Job &job : shared->jobs) {
-        if (!has_ended(&job) && job.database == MyDatabaseId && job.shard_id == shard_id &&
-            job.node_id == node_id)
+        if (shard_id != 0 && !has_ended(&job) && job.database == MyDatabaseId &&
+            job.shard_id == shard_id && job.node_id == node_id)
             return &job;
         if (has_ended(&job) && (oldest == nullptr || job.job_id < oldest->job_id))
             oldest = &job;
@@ -108,6 +112,65 @@ Job read_job(const Job &job) {
     return copy;
 }
 
+// The jobs of this process's transaction.
+template <typename Change> void change_table_jobs(Change &&change) {
+    if (!has_table_jobs)
+        return;
+    SpinLockAcquire(&shared->lock);
+    for (Job &job : shared->jobs)
+        if (job.kind == JobKind::kDistribute && !has_ended(&job) && job.pid == MyProcPid)
+            change(&job);
+    SpinLockRelease(&shared->lock);
+}
+
+void end_transaction(XactEvent event, void *) {
+    if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+        return;
+    TimestampTz now = GetCurrentTimestamp();
+    change_table_jobs([&](Job *job) {
+        end(job, event == XACT_EVENT_COMMIT ? State::kDone : State::kCanceled, now);
+    });
+    has_table_jobs = false;
+}
+
+void end_subtransaction(SubXactEvent event, SubTransactionId, SubTransactionId, void *) {
+    if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+        return;
+    int level = GetCurrentTransactionNestLevel();
+    TimestampTz now = GetCurrentTimestamp();
+    change_table_jobs([&](Job *job) {
+        if (job->level < level)
+            return;
+        if (event == SUBXACT_EVENT_COMMIT_SUB)
+            job->level = level - 1;
+        else
+            end(job, State::kCanceled, now);
+    });
+}
+
+// A job for the placement, or for a table: the one that there is, or a new one.
+void take_job(JobKind kind, int64 shard_id, int32 node_id, Oid relid, int level) {
+    TimestampTz now = GetCurrentTimestamp();
+    SpinLockAcquire(&shared->lock);
+    current = place_for(shard_id, node_id);
+    if (current != nullptr && has_ended(current)) {
+        memset(current, 0, sizeof(Job));
+        current->job_id = ++shared->last_id;
+        current->database = MyDatabaseId;
+        current->shard_id = shard_id;
+        current->node_id = node_id;
+        current->relid = relid;
+        current->level = level;
+        current->kind = kind;
+        current->started = now;
+    }
+    if (current != nullptr) {
+        current->pid = MyProcPid;
+        current->state = State::kRunning;
+    }
+    SpinLockRelease(&shared->lock);
+}
+
 bool is_among(const Job *job, List *placements) {
     for (int i = 0; i < list_length(placements); i++) {
         auto *placement = static_cast<CatalogPlacement *>(list_nth(placements, i));
@@ -127,25 +190,21 @@ void init_jobs() {
 }
 
 void begin_job(JobKind kind, int64 shard_id, int32 node_id) {
+    if (shared != nullptr)
+        take_job(kind, shard_id, node_id, InvalidOid, 0);
+}
+
+void begin_table_job(Oid relid) {
     if (shared == nullptr)
         return;
-    TimestampTz now = GetCurrentTimestamp();
-    SpinLockAcquire(&shared->lock);
-    current = place_for(shard_id, node_id);
-    if (current != nullptr && has_ended(current)) {
-        memset(current, 0, sizeof(Job));
-        current->job_id = ++shared->last_id;
-        current->database = MyDatabaseId;
-        current->shard_id = shard_id;
-        current->node_id = node_id;
-        current->kind = kind;
-        current->started = now;
+    static bool registered = false;
+    if (!registered) {
+        RegisterXactCallback(end_transaction, nullptr);
+        RegisterSubXactCallback(end_subtransaction, nullptr);
+        registered = true;
     }
-    if (current != nullptr) {
-        current->pid = MyProcPid;
-        current->state = State::kRunning;
-    }
-    SpinLockRelease(&shared->lock);
+    has_table_jobs = true;
+    take_job(JobKind::kDistribute, 0, 0, relid, GetCurrentTransactionNestLevel());
 }
 
 void add_to_job(int64 count) {
@@ -183,7 +242,8 @@ void cancel_other_jobs(List *placements) {
     TimestampTz now = GetCurrentTimestamp();
     for (Job &job : shared->jobs) {
         Job copy = read_job(job);
-        if (has_ended(&copy) || copy.database != MyDatabaseId || is_among(&copy, placements))
+        if (has_ended(&copy) || copy.database != MyDatabaseId ||
+            copy.kind == JobKind::kDistribute || is_among(&copy, placements))
             continue;
         SpinLockAcquire(&shared->lock);
         if (job.job_id == copy.job_id && !has_ended(&job))
@@ -195,7 +255,15 @@ void cancel_other_jobs(List *placements) {
 namespace {
 
 const char *name_of(JobKind kind) {
-    return kind == JobKind::kRepair ? "repair" : "catch-up";
+    switch (kind) {
+    case JobKind::kCatchUp:
+        return "catch-up";
+    case JobKind::kRepair:
+        return "repair";
+    case JobKind::kDistribute:
+        return "distribute";
+    }
+    pg_unreachable();
 }
 
 // A worker that was ended in the middle leaves its job to the next pass.
@@ -214,8 +282,8 @@ const char *name_of(const Job &job) {
 }
 
 void put_job(ReturnSetInfo *out, const Job &job) {
-    Datum values[10] = {};
-    bool isnull[10] = {};
+    Datum values[11] = {};
+    bool isnull[11] = {};
     values[0] = Int64GetDatum(job.job_id);
     values[1] = CStringGetTextDatum(name_of(job.kind));
     values[2] = CStringGetTextDatum(name_of(job));
@@ -228,6 +296,10 @@ void put_job(ReturnSetInfo *out, const Job &job) {
     isnull[7] = job.why[0] == '\0';
     values[8] = Int64GetDatum(job.shard_id);
     values[9] = Int32GetDatum(job.node_id);
+    values[10] = ObjectIdGetDatum(job.relid);
+    bool of_table = job.kind == JobKind::kDistribute;
+    isnull[8] = isnull[9] = of_table;
+    isnull[10] = !of_table;
     tuplestore_putvalues(out->setResult, out->setDesc, values, isnull);
 }
 

@@ -1,6 +1,6 @@
-// What background work on placements is under way, and how far it is: panvel.jobs. In shared
-// memory, because its own transactions show nothing before they end; a restart forgets it, and the
-// work begins a job anew.
+// What work on placements is under way, in the background or by create_distributed_table, and how
+// far it is: panvel.jobs. In shared memory, because its own transactions show nothing before they
+// end; a restart forgets it, and the work begins a job anew.
 //
 // A process works on one job at a time. Nothing here raises.
 #pragma once
@@ -14,8 +14,9 @@ extern "C" {
 namespace panvel {
 
 enum class JobKind {
-    kCatchUp, // a placement that was out of sync gets what it missed
-    kRepair,  // a new placement gets all rows, in place of one that was lost
+    kCatchUp,    // a placement that was out of sync gets what it missed
+    kRepair,     // a new placement gets all rows, in place of one that was lost
+    kDistribute, // a table's rows go to its shards
 };
 
 void init_jobs(); // shared memory; from _PG_init while preloading
@@ -23,7 +24,11 @@ void init_jobs(); // shared memory; from _PG_init while preloading
 // This process works on the placement from now on: on the job that there is for it, or a new one.
 void begin_job(JobKind kind, int64 shard_id, int32 node_id);
 
-// `count` more of the job's steps (rows, journal entries) are known of, or done.
+// A job of the current transaction, which ends with it: done or, where it or the subtransaction is
+// rolled back, canceled. Its steps are pages.
+void begin_table_job(Oid relid);
+
+// `count` more of the job's steps (rows, journal entries, pages) are known of, or done.
 void add_to_job(int64 count);
 void advance_job(int64 count);
 

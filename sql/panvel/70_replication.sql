@@ -8,17 +8,17 @@ COMMENT ON FUNCTION panvel.check_placements(regclass) IS
 -- Placements that get what they lack (coordinator/replication/README.md), since the server's start.
 CREATE FUNCTION panvel.job_states(OUT job_id bigint, OUT kind text, OUT state text, OUT done bigint,
         OUT total bigint, OUT started timestamptz, OUT finished timestamptz, OUT error text,
-        OUT shard_id bigint, OUT node_id int) RETURNS SETOF record
+        OUT shard_id bigint, OUT node_id int, OUT relation regclass) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'panvel_job_states' LANGUAGE C VOLATILE ROWS 10;
 COMMENT ON FUNCTION panvel.job_states() IS
-    'background work on this database''s placements; for the view panvel.jobs';
+    'work on this database''s placements; for the view panvel.jobs';
 
 CREATE VIEW panvel.jobs AS
-SELECT j.job_id, j.kind, j.state, j.done, j.total, j.started, j.finished, j.error, j.shard_id, n.name AS node
+SELECT j.job_id, j.kind, j.state, j.done, j.total, j.started, j.finished, j.error, j.shard_id, n.name AS node, j.relation
 FROM panvel.job_states() j LEFT JOIN panvel.node n USING (node_id)
 ORDER BY j.job_id;
 COMMENT ON VIEW panvel.jobs IS
-    'placements that catch up or are built anew: done and total count rows and journal entries; error: why it waits';
+    'placements that catch up or are built anew: done and total count rows and journal entries; tables that are distributed: pages; error: why it waits';
 GRANT SELECT ON panvel.jobs TO PUBLIC;
 
 CREATE FUNCTION panvel.repair() RETURNS int

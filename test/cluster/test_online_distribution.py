@@ -104,6 +104,33 @@ def test_readers_and_writers_go_on(items):
     assert items.value("select count(*) from items") == 3000
 
 
+def test_job(items):
+    """panvel.jobs says how far it is; the job ends with the transaction, as it does."""
+    jobs = "select kind, relation::text, state, done = total, finished is null, shard_id from panvel.jobs order by job_id"
+    pages = items.value("select pg_relation_size('items') / current_setting('block_size')::int")
+    with items.connect() as session:
+        with items.connect(autocommit=False) as writer:
+            writer.execute("update items set n = 1 where id = 1")
+
+            def run():
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    session.execute("select panvel.create_distributed_table('items', 'id', 2)")
+
+            thread = threading.Thread(target=run)
+            thread.start()
+            wait_until(lambda: items.value(WAITS_FOR_TABLE), 60)
+            assert items.query(jobs) == [("distribute", "items", "running", True, True, None)]
+            assert items.value("select total from panvel.jobs") == pages > 1
+            session.cancel()
+            thread.join()
+        assert items.query(jobs) == [("distribute", "items", "canceled", True, False, None)]
+        with session.transaction():
+            session.execute("savepoint s; select panvel.create_distributed_table('items', 'id', 2); rollback to s")
+            session.execute("savepoint s; select panvel.create_distributed_table('items', 'id', 2); release s")
+            assert [state for _, _, state, *_ in items.query(jobs)] == ["canceled", "canceled", "running"]
+        assert [state for _, _, state, *_ in items.query(jobs)] == ["canceled", "canceled", "done"]
+
+
 def test_without_a_key_writers_wait(cluster, error_of):
     cluster.execute("create table t (id int); insert into t select generate_series(1, 100)")
     with cluster.connect(autocommit=False) as writer, cluster.connect() as session:
