@@ -18,8 +18,9 @@ namespace {
 
 constexpr int kBatchBytes = 256 * 1024;
 constexpr int64 kMaxBuffered = 16 * 1024 * 1024;
-// So that a node that is done with one has the next.
-constexpr int kBatchesPerNode = 2;
+// So that a node that is done with one has the next, and several shards of a node may be full at
+// once without the input having to wait.
+constexpr int kBatchesPerNode = 4;
 // A batch moves on only when its connection is looked after: each time so much has been read.
 constexpr int64 kBytesBetweenLooks = 32 * 1024;
 
@@ -33,6 +34,7 @@ struct InputLines {
 struct ShardBuffer {
     const char *copy_sql;
     StringInfoData data; // data.data is null until the first row
+    int limit;           // it is sent when it has so many bytes
     InputLines lines;
 };
 
@@ -254,6 +256,7 @@ void flush_shard(ShardLoader *loader, int index) {
     pfree(buffer->lines.lines);
     buffer->data = {};
     buffer->lines = {};
+    buffer->limit = kBatchBytes;
     MemoryContextSwitchTo(caller);
 }
 
@@ -301,8 +304,13 @@ ShardLoader *begin_shard_load(const DistributedTable *table, Relation relation) 
     loader->sent_isnull = palloc_array(bool, loader->column_count);
     loader->outs = palloc_array(StringInfo, loader->column_count);
     loader->buffers = palloc0_array(ShardBuffer, table->shard_count);
-    for (int i = 0; i < table->shard_count; i++)
+    // Hashes fill all shards alike: first batches of different sizes keep them from being full
+    // all at the same time, when nodes would have nothing to do before and too much after.
+    for (int i = 0; i < table->shard_count; i++) {
         loader->buffers[i].copy_sql = copy_command(loader, &table->shards[i]);
+        loader->buffers[i].limit =
+            static_cast<int>(int64{kBatchBytes} * (i + 1) / table->shard_count);
+    }
     MemoryContextSwitchTo(caller);
     return loader;
 }
@@ -336,7 +344,7 @@ void load_row(ShardLoader *loader, const Datum *values, const bool *isnull, uint
     loader->since_look += data->len - before;
     loader->rows++;
 
-    if (data->len >= kBatchBytes)
+    if (data->len >= loader->buffers[index].limit)
         flush_shard(loader, index);
     else if (loader->buffered >= kMaxBuffered)
         flush_largest(loader);

@@ -1,5 +1,5 @@
-// Rows streamed to the shards of a table by COPY: a batch in memory per shard, at most two batches
-// per node on their way. Memory stays within kMaxBuffered plus two batches per node.
+// Rows streamed to the shards of a table by COPY: a batch in memory per shard, at most four batches
+// per node on their way. Memory stays within kMaxBuffered plus four batches per node.
 #pragma once
 
 #include "coordinator/catalog/metadata.h"

@@ -108,29 +108,37 @@ DirectForm direct_form(Oid send_function) {
     }
 }
 
+// Room for a value is made once, for its length and itself.
 void append_bytes(StringInfo out, const char *bytes, int length) {
-    pq_sendint32(out, length);
-    appendBinaryStringInfo(out, bytes, length);
+    enlargeStringInfo(out, static_cast<int>(sizeof(int32)) + length);
+    pq_writeint32(out, length);
+    memcpy(out->data + out->len, bytes, length);
+    out->len += length;
+}
+
+void start_number(StringInfo out, int size) {
+    enlargeStringInfo(out, static_cast<int>(sizeof(int32)) + size);
+    pq_writeint32(out, size);
 }
 
 // With the database's encoding in effect.
 void append_value(ParamEncoder *encoder, Datum value, StringInfo out) {
     switch (encoder->direct) {
     case DirectForm::kByte:
-        pq_sendint32(out, 1);
-        pq_sendint8(out, DatumGetBool(value) ? 1 : 0);
+        start_number(out, 1);
+        pq_writeint8(out, DatumGetBool(value) ? 1 : 0);
         return;
     case DirectForm::kInt16:
-        pq_sendint32(out, 2);
-        pq_sendint16(out, DatumGetUInt16(value));
+        start_number(out, 2);
+        pq_writeint16(out, DatumGetUInt16(value));
         return;
     case DirectForm::kInt32:
-        pq_sendint32(out, 4);
-        pq_sendint32(out, DatumGetUInt32(value));
+        start_number(out, 4);
+        pq_writeint32(out, DatumGetUInt32(value));
         return;
     case DirectForm::kInt64:
-        pq_sendint32(out, 8);
-        pq_sendint64(out, DatumGetUInt64(value));
+        start_number(out, 8);
+        pq_writeint64(out, DatumGetUInt64(value));
         return;
     case DirectForm::kText: {
         struct varlena *text = PG_DETOAST_DATUM_PACKED(value);

@@ -238,8 +238,13 @@ int remote_wait_any(RemoteRequest *const *requests, int count, TimestampTz deadl
 }
 
 bool remote_poll(RemoteRequest *request) {
-    if (!request->done && request->entry->connection->phase == Phase::kReady)
-        connection_ready(&request->entry->connection->watched);
+    if (request->done)
+        return true;
+    Connection *connection = request->entry->connection;
+    if (connection->phase == Phase::kReady)
+        connection_ready(&connection->watched);
+    else
+        wait_for_progress(GetCurrentTimestamp(), true); // of a connection's start, without a wait
     return request->done;
 }
 

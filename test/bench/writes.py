@@ -7,6 +7,7 @@ after the other; printed are medians, and the least and largest ratio of a round
 """
 
 import argparse
+import os
 import pathlib
 import random
 import statistics
@@ -43,6 +44,21 @@ SHAPES = {
 }
 
 
+def cpu_seconds(server):
+    """CPU time of all the server's processes so far, of those that have ended as well."""
+    ticks = 0
+    for directory in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (directory / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(directory.name) == server.process.pid:
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) == server.process.pid:
+            ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Bench:
     def __init__(self, arguments):
         random.seed(1)
@@ -63,18 +79,29 @@ class Bench:
     def compare(self, name, bar, work, amount):
         """`work`: seconds that it takes on a database; `amount`: of rows."""
         seconds = {self.db: [], self.direct: []}
+        cpu = {"coordinator": [], "workers": [], "direct": []}
         for turn in range(self.arguments.rounds + 1):
             for database in (self.direct, self.db):
                 database.execute("truncate t")
                 for server in (self.db, *self.db.workers):
                     server.execute("checkpoint")
+                before = [cpu_seconds(server.server) for server in (self.db, *self.db.workers)]
                 took = work(database)
-                if turn > 0:  # the first warms up
-                    seconds[database].append(took)
+                coordinator, *workers = (
+                    cpu_seconds(server.server) - time for server, time in zip((self.db, *self.db.workers), before))
+                if turn == 0:  # warms up
+                    continue
+                seconds[database].append(took)
+                if database is self.direct:
+                    cpu["direct"].append(sum(workers))
+                else:
+                    cpu["coordinator"].append(coordinator)
+                    cpu["workers"].append(sum(workers))
         ratios = [direct / through for direct, through in zip(seconds[self.direct], seconds[self.db])]
         rates = [amount / statistics.median(seconds[database]) for database in (self.db, self.direct)]
         print(f"{name:36} {rates[0]:10,.0f} {rates[1]:10,.0f} {statistics.median(ratios):7.2f}"
-              f" ({min(ratios):.2f} to {max(ratios):.2f})  bar {bar}", flush=True)
+              f" ({min(ratios):.2f} to {max(ratios):.2f})  bar {bar}  CPU, us a row: "
+              + ", ".join(f"{name} {1e6 * statistics.median(times) / amount:.2f}" for name, times in cpu.items()), flush=True)
 
     # ---------------------------------------------------------------- COPY
     def psql(self, database, sql, stdin=None, stdout=None):
