@@ -17,7 +17,8 @@ namespace {
 
 constexpr int kWholeRow = -1;
 constexpr int kTableOid = -2;
-constexpr int kFromChild = -3; // column n of the child's row is this minus n
+constexpr int kNothing = -3;   // not asked for
+constexpr int kFromChild = -4; // column n of the child's row is this minus n
 
 int position_of(List *attributes, AttrNumber attribute) {
     int position = 0;
@@ -31,14 +32,19 @@ int position_of(List *attributes, AttrNumber attribute) {
     pg_unreachable();
 }
 
-TupleDesc fetched_columns(Relation relation, List *attributes, bool numbered) {
-    TupleDesc columns = CreateTemplateTupleDesc(list_length(attributes) + (numbered ? 1 : 0));
+TupleDesc fetched_columns(Relation relation, List *attributes, bool numbered, bool finds) {
+    TupleDesc columns =
+        CreateTemplateTupleDesc(list_length(attributes) + (numbered ? 1 : 0) + (finds ? 2 : 0));
     AttrNumber position = 0;
     ListCell *cell;
     foreach (cell, attributes)
         TupleDescCopyEntry(columns, ++position, RelationGetDescr(relation), lfirst_int(cell));
     if (numbered)
         TupleDescInitEntry(columns, ++position, "n", INT8OID, -1, 0);
+    if (finds) {
+        TupleDescInitEntry(columns, ++position, "ctid", TIDOID, -1, 0);
+        TupleDescInitEntry(columns, ++position, "xmax", XIDOID, -1, 0);
+    }
     return columns;
 }
 
@@ -57,11 +63,13 @@ Datum whole_row(Returning *returning) {
     return heap_copy_tuple_as_datum(tuple, columns);
 }
 
-int source_of(List *attributes, const Var *var) {
+int source_of(List *attributes, const Var *var, bool finds) {
     if (var->varattno == 0)
         return kWholeRow;
     if (var->varattno == TableOidAttributeNumber)
         return kTableOid;
+    if (var->varattno == SelfItemPointerAttributeNumber)
+        return finds ? list_length(attributes) : kNothing;
     return position_of(attributes, var->varattno);
 }
 
@@ -74,6 +82,8 @@ void fill_column(Returning *returning, TupleTableSlot *slot, int column, TupleTa
         *value = whole_row(returning);
     } else if (source == kTableOid) {
         *value = ObjectIdGetDatum(RelationGetRelid(returning->relation));
+    } else if (source == kNothing || (source < kFromChild && child == nullptr)) {
+        *isnull = true;
     } else if (source < kFromChild) {
         *value = slot_getattr(child, kFromChild - source, isnull);
     } else {
@@ -92,24 +102,27 @@ Returning *make_returning(CustomScanState *node, Relation relation, const Modify
     Returning *returning = palloc0_object(Returning);
     returning->relation = relation;
     returning->attributes = attributes;
+    returning->finds = finds_conflicts(plan);
     returning->column_count = list_length(scan_columns);
     returning->sources = palloc0_array(int, returning->column_count);
     ListCell *cell;
     foreach (cell, scan_columns) {
         int column = foreach_current_index(cell);
-        int child = plan->by_rows ? list_nth_int(plan->from_child, column) : 0;
+        int child = plan->from_child != NIL ? list_nth_int(plan->from_child, column) : 0;
         returning->sources[column] =
             child != 0 ? kFromChild - child
-                       : source_of(attributes, castNode(Var, lfirst_node(TargetEntry, cell)->expr));
+                       : source_of(attributes, castNode(Var, lfirst_node(TargetEntry, cell)->expr),
+                                   returning->finds);
     }
-    int fetched = list_length(attributes) + 1;
+    int fetched = list_length(attributes) + 2;
     returning->values = palloc0_array(Datum, fetched);
     returning->nulls = palloc0_array(bool, fetched);
     returning->row_values = palloc0_array(Datum, RelationGetDescr(relation)->natts);
     returning->row_nulls = palloc0_array(bool, RelationGetDescr(relation)->natts);
     // The images for followers come after them, in the same format.
-    returning->decoder = make_row_decoder(fetched_columns(relation, attributes, plan->by_rows),
-                                          plan->images == NIL || images_are_binary(relation, plan));
+    returning->decoder =
+        make_row_decoder(fetched_columns(relation, attributes, plan->by_rows, returning->finds),
+                         plan->images == NIL || images_are_binary(relation, plan));
     returning->decoder->passed_over = list_length(plan->images);
     return returning;
 }
@@ -130,8 +143,8 @@ Returning *make_answer_reader(CustomScanState *node) {
     return returning;
 }
 
-TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
-                             TupleTableSlot *child) {
+TupleTableSlot *read_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
+                         TupleTableSlot *child) {
     ExprContext *context = node->ss.ps.ps_ExprContext;
     TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
     ResetExprContext(context);
@@ -143,7 +156,18 @@ TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresu
     ExecStoreVirtualTuple(slot);
     MemoryContextSwitchTo(previous);
     context->ecxt_scantuple = slot;
+    return slot;
+}
+
+TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
+                             TupleTableSlot *child) {
+    TupleTableSlot *slot = read_row(returning, node, result, row, child);
     return node->ss.ps.ps_ProjInfo != nullptr ? ExecProject(node->ss.ps.ps_ProjInfo) : slot;
+}
+
+bool was_found(const Returning *returning) {
+    Datum xmax = returning->values[list_length(returning->attributes) + 1];
+    return TransactionIdIsValid(DatumGetTransactionId(xmax));
 }
 
 int64 returned_number(const Returning *returning, PGresult *result, int row) {

@@ -12,6 +12,7 @@ namespace panvel {
 
 struct Returning {
     RowDecoder *decoder;
+    bool finds; // ctid and xmax come after the columns: of an upsert by rows
     Relation relation;
     List *attributes; // fetched, in the order of the result's columns (integer List)
     int column_count; // of the scan tuple
@@ -35,6 +36,14 @@ Returning *make_answer_reader(CustomScanState *node);
 // where there is one.
 TupleTableSlot *returned_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
                              TupleTableSlot *child = nullptr);
+
+// The first half of it: the row is node's scan tuple, and nothing is projected.
+TupleTableSlot *read_row(Returning *returning, CustomScanState *node, PGresult *result, int row,
+                         TupleTableSlot *child);
+
+// Of the row last read, with `finds`: it was there, and has not been inserted. Only a row that had
+// been locked before it got this version has an xmax.
+bool was_found(const Returning *returning);
 
 // The number of the child's row in its statement, from 1.
 int64 returned_number(const Returning *returning, PGresult *result, int row);

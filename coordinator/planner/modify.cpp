@@ -171,6 +171,32 @@ List *returned_attributes(PlannerInfo *root, Relation relation, List *scan_colum
 
 // ------------------------------------------------------------------ paths and plans
 
+// The same of an upsert by rows: columns of the row that was found come from its shard, those of
+// EXCLUDED from the child.
+void plan_upsert_columns(PlannerInfo *root, Relation relation, List *returning, CustomScan *scan,
+                         ModifyPlan *plan) {
+    List *columns = returning_columns(root, returning);
+    List *vars = upsert_vars(root, relation);
+    ListCell *cell;
+    foreach (cell, vars) {
+        auto *var = static_cast<Expr *>(lfirst(cell));
+        if (tlist_member(var, columns) == nullptr)
+            columns =
+                lappend(columns, makeTargetEntry(static_cast<Expr *>(copyObjectImpl(var)),
+                                                 static_cast<AttrNumber>(list_length(columns) + 1),
+                                                 nullptr, false));
+    }
+    foreach (cell, columns) {
+        Expr *expr = lfirst_node(TargetEntry, cell)->expr;
+        plan->from_child = lappend_int(
+            plan->from_child, is_of_target(root, expr) ? 0 : castNode(Var, expr)->varattno);
+    }
+    scan->custom_scan_tlist = columns;
+    plan->returned = returned_attributes(root, relation, columns);
+    plan->actions =
+        list_make1(plan_upsert(root, relation, returning != NIL ? plan->returned : NIL));
+}
+
 void plan_returning(PlannerInfo *root, Relation relation, List *returning, CustomScan *scan,
                     ModifyPlan *plan) {
     if (returning == NIL)
@@ -184,7 +210,7 @@ void plan_returning(PlannerInfo *root, Relation relation, List *returning, Custo
 const CustomScanMethods *scan_methods(const ModifyPlan *plan) {
     switch (plan->operation) {
     case CMD_INSERT:
-        return &insert_scan_methods;
+        return finds_conflicts(plan) ? &upsert_rows_scan_methods : &insert_scan_methods;
     case CMD_UPDATE:
         return plan->by_rows ? &update_rows_scan_methods : &update_scan_methods;
     case CMD_MERGE:
@@ -229,8 +255,11 @@ Plan *plan_modify_path(PlannerInfo *root, RelOptInfo *, CustomPath *path, List *
         scan->flags = path->flags;
         scan->scan.scanrelid = varno;
         scan->custom_plans = custom_plans;
+        if (is_upsert_by_rows(root, relation))
+            plan_upsert_columns(root, relation, returning, scan, &plan);
+        else
+            plan_returning(root, relation, returning, scan, &plan);
         scan->methods = scan_methods(&plan);
-        plan_returning(root, relation, returning, scan, &plan);
         build_sql(root, relation, modify, &plan);
         // MERGE's actions are computed over the child plan's rows.
         if (modify->operation == CMD_MERGE)
@@ -383,6 +412,7 @@ ModifyPlan *modify_plan_of(CustomScan *scan) {
 void init_modify_planner() {
     RegisterCustomScanMethods(&insert_scan_methods);
     RegisterCustomScanMethods(&insert_select_scan_methods);
+    RegisterCustomScanMethods(&upsert_rows_scan_methods);
     RegisterCustomScanMethods(&update_scan_methods);
     RegisterCustomScanMethods(&delete_scan_methods);
     RegisterCustomScanMethods(&update_rows_scan_methods);

@@ -83,6 +83,12 @@ struct ModifyPlan {
     List *from_child; // RETURNING: columns of the child's rows (coordinator/executor/returning.h)
 };
 
+// An INSERT ... ON CONFLICT DO UPDATE by rows: the shards say which rows they found, and `actions`
+// has the UPDATE of those.
+inline bool finds_conflicts(const ModifyPlan *plan) {
+    return plan->operation == CMD_INSERT && plan->actions != NIL;
+}
+
 // Into a CustomScan's custom_private and custom_exprs, and back.
 void store_modify_plan(CustomScan *scan, const ModifyPlan *plan);
 ModifyPlan *modify_plan_of(CustomScan *scan);
@@ -90,6 +96,7 @@ ModifyPlan *modify_plan_of(CustomScan *scan);
 // Executor methods of the nodes (coordinator/executor).
 extern const CustomScanMethods insert_scan_methods;
 extern const CustomScanMethods insert_select_scan_methods; // that the shards do by themselves
+extern const CustomScanMethods upsert_rows_scan_methods;
 extern const CustomScanMethods update_scan_methods;
 extern const CustomScanMethods delete_scan_methods;
 extern const CustomScanMethods update_rows_scan_methods;

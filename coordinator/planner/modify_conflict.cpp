@@ -1,9 +1,14 @@
-// ON CONFLICT, which the shard does: its unique constraints are the table's.
+// ON CONFLICT, which the shard does: its unique constraints are the table's. What it cannot
+// evaluate of DO UPDATE is done by rows: the shard finds and locks the rows, the new values are
+// computed here.
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/planner/modify_rows.h"
 #include "coordinator/planner/modify_sql.h"
 #include "extension/pg/compat.h"
 
 extern "C" {
+#include "access/sysattr.h"
+#include "catalog/heap.h"
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -134,6 +139,20 @@ bool keeps_key(PlannerInfo *root, Relation relation, Expr *expr, AttrNumber attr
             list_member_oid(infer_arbiter_indexes(root), RelationGetPrimaryKeyIndex(relation)));
 }
 
+// Refuses what would take the row to another shard, or followers to another row.
+void check_assignment(PlannerInfo *root, Relation relation, AttrNumber attribute, Expr *expr) {
+    const DistributedTable *table = get_distributed_table(RelationGetRelid(relation));
+    if (attribute == table->distribution_attribute && !keeps_shard(root, relation, expr))
+        refuse_key_update(table);
+    if (is_followed_key(relation, attribute) && !keeps_key(root, relation, expr, attribute))
+        refuse_modification(table->relid,
+                            psprintf("updating primary key column %s, with a replication "
+                                     "factor above 1,",
+                                     column_name(relation, attribute)),
+                            "Delete the row and insert it with the new key, in one "
+                            "transaction.");
+}
+
 void append_update(PlannerInfo *root, Relation relation, StringInfo sql, ShippedParams *params) {
     OnConflictExpr *conflict = root->parse->onConflict;
     Oid relid = RelationGetRelid(relation);
@@ -150,17 +169,7 @@ void append_update(PlannerInfo *root, Relation relation, StringInfo sql, Shipped
             continue;
         Expr *expr =
             without_domain_check(with_excluded(root, reinterpret_cast<Node *>(entry->expr)));
-        if (entry->resno == get_distributed_table(relid)->distribution_attribute &&
-            !keeps_shard(root, relation, expr))
-            refuse_key_update(get_distributed_table(relid));
-        if (is_followed_key(relation, entry->resno) &&
-            !keeps_key(root, relation, expr, entry->resno))
-            refuse_modification(relid,
-                                psprintf("updating primary key column %s, with a replication "
-                                         "factor above 1,",
-                                         column_name(relation, entry->resno)),
-                                "Delete the row and insert it with the new key, in one "
-                                "transaction.");
+        check_assignment(root, relation, entry->resno, expr);
         appendStringInfo(sql, "%s%s = %s", separator, column_name(relation, entry->resno),
                          ship_or_refuse(root, expr, "ON CONFLICT DO UPDATE", params));
         separator = ", ";
@@ -174,9 +183,133 @@ void append_update(PlannerInfo *root, Relation relation, StringInfo sql, Shipped
     }
 }
 
+// ------------------------------------------------------------------ by rows
+
+List *conflict_expressions(const OnConflictExpr *conflict) {
+    List *exprs = NIL;
+    ListCell *cell;
+    foreach (cell, conflict->onConflictSet)
+        exprs = lappend(exprs, lfirst_node(TargetEntry, cell)->expr);
+    return list_concat(exprs, reinterpret_cast<List *>(conflict->onConflictWhere));
+}
+
+// The columns of rows that only the shard has.
+bool needs_more_than_columns(PlannerInfo *root, Relation relation, List *exprs) {
+    Index excluded = root->parse->onConflict->exclRelIndex;
+    bool needs = false;
+    ListCell *cell;
+    foreach (cell, pull_var_clause(reinterpret_cast<Node *>(exprs), PVC_INCLUDE_PLACEHOLDERS)) {
+        auto *var = static_cast<Var *>(lfirst(cell));
+        if (!IsA(var, Var))
+            return true;
+        bool is_excluded = var->varno == static_cast<int>(excluded);
+        needs |=
+            var->varattno < (is_excluded ? 1 : 0) ||
+            (is_excluded &&
+             TupleDescAttr(RelationGetDescr(relation), var->varattno - 1)->attgenerated != '\0');
+    }
+    return needs;
+}
+
+bool has_unshippable(PlannerInfo *root) {
+    const OnConflictExpr *conflict = root->parse->onConflict;
+    ListCell *cell;
+    foreach (cell, conflict->onConflictSet)
+        if (contain_subplans(reinterpret_cast<Node *>(lfirst_node(TargetEntry, cell)->expr)))
+            return true; // also SET (a, b) = (SELECT ...), which assigns parameters
+    foreach (cell, conflict_expressions(conflict)) {
+        Expr *expr = without_domain_check(with_excluded(root, static_cast<Node *>(lfirst(cell))));
+        if (!is_shippable(root->parse->resultRelation, expr))
+            return true;
+    }
+    return false;
+}
+
+// A column that is assigned, to itself: the row gets a version of this transaction's, and all else
+// stays.
+void append_touch(const OnConflictExpr *conflict, Relation relation, StringInfo sql) {
+    auto *entry = linitial_node(TargetEntry, conflict->onConflictSet);
+    const char *column = column_name(relation, entry->resno);
+    appendStringInfo(sql, " DO UPDATE SET %s = t.%s", column, column);
+}
+
 } // namespace
 
-void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
+bool is_upsert_by_rows(PlannerInfo *root, Relation relation) {
+    const OnConflictExpr *conflict = root->parse->onConflict;
+    if (root->parse->commandType != CMD_INSERT || conflict == nullptr ||
+        conflict->action != ONCONFLICT_UPDATE || root->parse->withCheckOptions != NIL ||
+        identity_attributes(relation) == NIL)
+        return false;
+    return !needs_more_than_columns(root, relation, conflict_expressions(conflict)) &&
+           has_unshippable(root);
+}
+
+List *upsert_vars(PlannerInfo *root, Relation relation) {
+    Index target = root->parse->resultRelation;
+    List *vars =
+        pull_var_clause(reinterpret_cast<Node *>(conflict_expressions(root->parse->onConflict)), 0);
+    ListCell *cell;
+    foreach (cell, identity_attributes(relation)) {
+        auto attribute = static_cast<AttrNumber>(lfirst_int(cell));
+        const FormData_pg_attribute *column =
+            attribute < 0 ? SystemAttributeDefinition(attribute)
+                          : TupleDescAttr(RelationGetDescr(relation), attribute - 1);
+        vars = lappend(vars, makeVar(static_cast<int>(target), attribute, column->atttypid,
+                                     column->atttypmod, column->attcollation, 0));
+    }
+    return vars;
+}
+
+RowAction *plan_upsert(PlannerInfo *root, Relation relation, List *returned) {
+    const OnConflictExpr *conflict = root->parse->onConflict;
+    RowAction *action = palloc0_object(RowAction);
+    action->matched = true;
+    action->operation = CMD_UPDATE;
+    action->command = "UPDATE ";
+    action->quals =
+        static_cast<List *>(copyObjectImpl(reinterpret_cast<List *>(conflict->onConflictWhere)));
+    List *assigned = NIL;
+    List *junk = NIL;
+    ListCell *cell;
+    foreach (cell, conflict->onConflictSet) {
+        auto *entry = static_cast<TargetEntry *>(copyObjectImpl(lfirst(cell)));
+        List **to = entry->resjunk ? &junk : &action->columns;
+        *to = lappend(*to, entry);
+        if (entry->resjunk)
+            continue;
+        check_assignment(
+            root, relation, entry->resno,
+            without_domain_check(with_excluded(root, reinterpret_cast<Node *>(entry->expr))));
+        assigned = lappend_int(assigned, entry->resno);
+    }
+    List *vars = upsert_vars(root, relation);
+    int identity = list_length(identity_attributes(relation));
+    for (int i = list_length(vars) - identity; i < list_length(vars); i++)
+        action->columns =
+            lappend(action->columns,
+                    makeTargetEntry(static_cast<Expr *>(list_nth(vars, i)), 0, nullptr, false));
+    List *types = NIL;
+    foreach (cell, action->columns) {
+        types = lappend_oid(
+            types, exprType(reinterpret_cast<Node *>(lfirst_node(TargetEntry, cell)->expr)));
+        action->sent = lappend_int(action->sent, foreach_current_index(cell) + 1);
+    }
+    action->columns = list_concat(action->columns, junk);
+    foreach (cell, action->columns) {
+        lfirst_node(TargetEntry, cell)->resno =
+            static_cast<AttrNumber>(foreach_current_index(cell) + 1);
+        lfirst_node(TargetEntry, cell)->resjunk = false;
+    }
+    action->followed = palloc0_object(ModifyPlan);
+    action->followed->operation = CMD_UPDATE;
+    action->followed->returned = returned;
+    build_apply_sql(relation, assigned, action->followed);
+    action->tail = update_rows_tail(relation, assigned, types, action->followed);
+    return action;
+}
+
+void append_on_conflict(PlannerInfo *root, Relation relation, bool by_rows, StringInfo sql,
                         ShippedParams *params) {
     OnConflictExpr *conflict = root->parse->onConflict;
     if (conflict == nullptr)
@@ -185,6 +318,8 @@ void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
     append_arbiter(root, relation, sql);
     if (conflict->action == ONCONFLICT_NOTHING)
         appendStringInfoString(sql, " DO NOTHING");
+    else if (by_rows)
+        append_touch(conflict, relation, sql);
     else
         append_update(root, relation, sql, params);
 }

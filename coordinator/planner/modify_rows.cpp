@@ -262,6 +262,12 @@ void find_row_identity(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
         plan->key = position_of(root, table->distribution_attribute);
 }
 
+List *identity_attributes(Relation relation) {
+    return get_distributed_table(RelationGetRelid(relation))->is_reference
+               ? key_columns(relation)
+               : list_make1_int(SelfItemPointerAttributeNumber);
+}
+
 List *row_identity(PlannerInfo *root, Relation relation) {
     if (!get_distributed_table(RelationGetRelid(relation))->is_reference)
         return list_make1_int(position_of(root, SelfItemPointerAttributeNumber));

@@ -33,7 +33,22 @@ List *merge_private(const ModifyPlan *plan);
 List *merge_exprs(const ModifyPlan *plan);
 List *merge_actions(List *fields, List *exprs);
 
-// ------------------------------------------------------------------ what both are made of
+// INSERT ... ON CONFLICT DO UPDATE whose new values or condition the shards cannot evaluate, but
+// this server can, over the columns of the two rows (modify_conflict.cpp). False where it is one
+// that the shards do, or refuse.
+bool is_upsert_by_rows(PlannerInfo *root, Relation relation);
+
+// What it uses of the row that was found and of EXCLUDED, then what names the row (Var List).
+List *upsert_vars(PlannerInfo *root, Relation relation);
+
+// The UPDATE of rows that were found. `returned`: what RETURNING needs of them, or NIL.
+RowAction *plan_upsert(PlannerInfo *root, Relation relation, List *returned);
+
+// ------------------------------------------------------------------ what all are made of
+
+// The columns by which a statement finds a row (integer List): ctid, or of a reference table the
+// primary key, NIL where it has none.
+List *identity_attributes(Relation relation);
 
 // Fills by_rows, ctid, xmin and key. 0A000 where the rows of a reference table have no names.
 void find_row_identity(PlannerInfo *root, Relation relation, ModifyPlan *plan);

@@ -28,7 +28,13 @@ namespace {
 void append_returning(StringInfo sql, Relation relation, const ModifyPlan *plan) {
     const char *separator = " RETURNING ";
     ListCell *cell;
-    foreach (cell, list_concat_copy(plan->returned, plan->images)) {
+    foreach (cell, plan->returned) {
+        appendStringInfo(sql, "%st.%s", separator, column_name(relation, lfirst_int(cell)));
+        separator = ", ";
+    }
+    if (finds_conflicts(plan)) // coordinator/executor/returning.h
+        appendStringInfoString(sql, ", t.ctid, t.xmax");
+    foreach (cell, plan->images) {
         appendStringInfo(sql, "%st.%s", separator, column_name(relation, lfirst_int(cell)));
         separator = ", ";
     }
@@ -309,7 +315,7 @@ void build_insert_sql(PlannerInfo *root, Relation relation, ModifyPlan *plan) {
     ShippedParams params;
     for (int i = 0; i < list_length(plan->sent); i++)
         params.exprs = lappend(params.exprs, placeholder(i));
-    append_on_conflict(root, relation, &end, &params);
+    append_on_conflict(root, relation, finds_conflicts(plan), &end, &params);
     plan->params = list_copy_tail(params.exprs, list_length(plan->sent));
     build_apply_sql(relation, plan->sent, plan);
     append_returning(&end, relation, plan);

@@ -23,8 +23,9 @@ List *stored_columns(Relation relation);
 // The tail of an INSERT of many rows, an array of each of these columns.
 char *insert_rows_tail(Relation relation, List *columns);
 
-// Appends the ON CONFLICT clause of the query, if it has one.
-void append_on_conflict(PlannerInfo *root, Relation relation, StringInfo sql,
+// Appends the ON CONFLICT clause of the query, if it has one. `by_rows`: with DO UPDATE that leaves
+// the row's values (modify_rows.h).
+void append_on_conflict(PlannerInfo *root, Relation relation, bool by_rows, StringInfo sql,
                         ShippedParams *params);
 
 // For a table with followers: fills images and apply_*. `changed`: the columns (integer List) that

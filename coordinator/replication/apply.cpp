@@ -306,8 +306,11 @@ void repeat_on_followers(Followers *followers, const Shard *shard, const RemoteS
     }
 }
 
-// By rows, the number of the row comes between RETURNING's columns and the images.
+// By rows, the number of the row comes between RETURNING's columns and the images; of rows that
+// ON CONFLICT may have found, ctid and xmax.
 static int first_image_column(const ModifyPlan *plan) {
+    if (finds_conflicts(plan))
+        return list_length(plan->returned) + 2;
     return list_length(plan->returned) + (plan->by_rows && plan->returned != NIL ? 1 : 0);
 }
 

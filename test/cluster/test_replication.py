@@ -105,6 +105,11 @@ WRITES = [
         94,
     ),
     ("insert into items select i, 1 from generate_series(250, 350) i on conflict do nothing", 50),
+    (
+        "insert into items select i, 1, 'new' from generate_series(250, 350) i on conflict (id)"
+        " do update set v = excluded.v || random() * 0, k = (select n from generate_series(1, 99) n where n = items.k) where items.k <> 3",
+        94,
+    ),
 ]
 
 

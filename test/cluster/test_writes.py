@@ -1,10 +1,12 @@
 """INSERT, UPDATE and DELETE on a distributed table do what they do on a plain one."""
 
+import threading
+
 import psycopg
 import pytest
 from panvel_test import wait_until
 
-from write_statements import BY_ROWS, CONFLICTS, INSERTS, ITEMS, MERGES, REFUSED, UPDATES
+from write_statements import BY_ROWS, CONFLICTS, INSERTS, ITEMS, MERGES, REFUSED, UPDATES, UPSERTS_BY_ROWS
 
 
 class Pair:
@@ -129,6 +131,28 @@ def test_insert(items):
 def test_on_conflict(items):
     for sql in CONFLICTS:
         items.same(sql, ["items"])
+
+
+def test_on_conflict_by_rows(items):
+    for sql in UPSERTS_BY_ROWS:
+        items.same(sql, ["items"], ordered=True)
+
+
+def test_on_conflict_by_rows_waits(items):
+    """A row that another transaction is changing is waited for, and what it has then is what the new value is computed from."""
+    dist = items.connections["dist"]
+    dist.execute("insert into items (id, k) values (1, 1)")
+    upsert = "insert into items (id, k) values (1, 5), (2, 5) on conflict (id) do update set k = items.k + excluded.k + random() * 0 returning id, k"
+    with items.database.connect(autocommit=False) as other:
+        other.execute("update dist.items set k = 100 where id = 1")
+        rows = []
+        thread = threading.Thread(target=lambda: rows.extend(dist.execute(upsert).fetchall()))
+        thread.start()
+        waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'INSERT INTO panvel%'"
+        wait_until(lambda: sum(worker.value(waits) for worker in items.database.workers) == 1, 60)
+        other.commit()
+        thread.join()
+    assert rows == [(1, 105), (2, 5)]
 
 
 def test_update_and_delete(items):

@@ -77,6 +77,29 @@ CONFLICTS = [
     "insert into items (id, k) select g % 400, 1 from generate_series(1, 800) g on conflict (id) do update set k = 2",
 ]
 
+# What the shards cannot evaluate of ON CONFLICT DO UPDATE.
+UPSERTS_BY_ROWS = [
+    "insert into items (id, k, v) select g, g, 'v' || g from generate_series(1, 40) g",
+    """insert into items (id, k, v) values (7000, 2, 'new'), (1, 1, 'old'), (2, 500, 'left') on conflict (id)
+       do update set v = excluded.v || items.v || (random() * 0)::text where excluded.k < 3 returning id, k, v, g, e, items""",
+    "insert into items (id, k) values (1, 7) on conflict (id) do update set v = (select l from labels where w = items.k), k = excluded.k returning *",
+    """insert into items (id, k) select w, w + 900 from labels on conflict on constraint items_pkey
+       do update set (k, v) = (select count(*) + excluded.k, max(l) from labels where w <= items.k), f = 0.5 returning id, k, v""",
+    """insert into items as i (id, k) select g, 1 from generate_series(1, 20) g on conflict (id)
+       do update set k = excluded.k + i.k where (select count(*) from labels where w > i.k) < 2""",
+    """insert into items (id, k, a) select g, g % 7, array[g, null] from generate_series(1, 3000) g on conflict (id)
+       do update set v = excluded.a::text || random() * 0, a = excluded.a, id = excluded.id where items.k <> 3 returning id, k, v, a""",
+    "insert into items (id, k) values (1, 1), (1, 2) on conflict (id) do update set f = random()",
+    "insert into items (id, k) values (8000, 1), (8000, 2) on conflict (id) do update set f = random()",
+    "insert into items (id, k) values (3, 1), (8001, 1) on conflict (id) do update set k = 2000 + random() * 0",
+    "insert into items (id, k) values (3, null) on conflict (id) do update set f = random()",
+    "insert into items (id, k) values (3, 1) on conflict (id) do update set k = (select null::int where items.k > excluded.k - 1000)",
+    "insert into items (id, k) select 1, 1 where false on conflict (id) do update set f = random() returning *",
+    """with u as (insert into items (id, k) values (4, 44), (8002, 45) on conflict (id) do update set k = excluded.k + random() * 0 returning k)
+       select sum(k) from u""",
+    "insert into items (id, k) select id + 3999, k from items where id < 6 on conflict (id) do update set v = 'r' || random() * 0",
+]
+
 UPDATES = [
     """insert into items (id, k, v, f, a, e) select g, g, 'v' || g, g / 2.0, array[g, g + 1],
        ('[' || g || ',1,2]')::vector from generate_series(1, 100) g""",
@@ -218,12 +241,10 @@ REFUSED = [
     ("update items set id = 3 where id = 4", "distribution column"),
     ("update items set id = id + 1", "distribution column"),
     ("insert into items (id, k) values (1, 1) on conflict (id) do update set id = 7", "distribution column"),
-    ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = random()::text", "volatile function"),
     ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = excluded::text", "whole row of EXCLUDED"),
-    ("insert into items (id, k) values (1, 1) on conflict (id) do update set (k, v) = (select w, l from labels where w = excluded.k)",
-     "a subquery that is evaluated for every row"),
-    ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = (select l from labels where w = items.k)",
-     "a subquery that is evaluated for every row"),
+    ("insert into items (id, k) values (1, 1) on conflict (id) do update set id = 7 + random()::int", "distribution column"),
+    ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = random()::text || excluded", "whole row of EXCLUDED"),
+    ("insert into items (id, k) values (1, 1) on conflict (id) do update set v = (select max(v) from items i where i.k = items.k)", "may read the table"),
     ("update items set id = id + w from labels where w = items.id", "distribution column"),
     ("merge into items using labels on w = id when matched then update set id = w + 1", "distribution column"),
     ("update items set id = null from labels where w = items.id", "distribution column"),
