@@ -62,12 +62,14 @@ void unlink_chain_slot(GraphIndex *graph, ann::Link element, Buffer element_buff
     if (!at_head && before.block != link.block)
         before_buffer = read_page(graph, before.block, kSidePage, BUFFER_LOCK_EXCLUSIVE);
     GenericXLogState *state = GenericXLogStart(graph->relation);
-    Page page = GenericXLogRegisterBuffer(state, buffer, 0);
-    free_side_slot(slot_at(graph->layout, page, kSidePage, link.slot));
+    // The element first: recovery locks a record's pages in this order, as readers do.
     if (at_head) {
         uint8 *slot = edit_slot(graph, state, element_buffer, kElementPage, element.slot);
         ann::ElementImage{slot}.header().duplicates = next;
-    } else {
+    }
+    Page page = GenericXLogRegisterBuffer(state, buffer, 0);
+    free_side_slot(slot_at(graph->layout, page, kSidePage, link.slot));
+    if (!at_head) {
         if (BufferIsValid(before_buffer))
             page = GenericXLogRegisterBuffer(state, before_buffer, 0);
         uint8 *slot = slot_at(graph->layout, page, kSidePage, before.slot);

@@ -57,17 +57,16 @@ void write_coded(IvfIndex *index, Buffer group, uint32 place, const NewMember &r
             fresh ? new_page(index)
                   : read_page(index, block, kListVectors, group_block, BUFFER_LOCK_EXCLUSIVE);
         GenericXLogState *state = GenericXLogStart(index->relation);
+        // The group first: recovery locks a record's pages in this order, as readers do.
+        Page group_page = fresh || last ? GenericXLogRegisterBuffer(state, group, 0) : nullptr;
         Page page = GenericXLogRegisterBuffer(state, buffer, fresh ? GENERIC_XLOG_FULL_IMAGE : 0);
-        if (fresh)
+        if (fresh) {
             init_page(index, page, kListVectors, group_block, static_cast<uint16>(number));
-        put_piece(l, ann::vector_slot(l, page, l.slot_of(place, piece)), row, piece);
-        if (fresh || last) {
-            Page group_page = GenericXLogRegisterBuffer(state, group, 0);
-            if (fresh)
-                ann::vector_table(l, group_page)[number] = BufferGetBlockNumber(buffer);
-            if (last)
-                put_code(l, group_page, place, row);
+            ann::vector_table(l, group_page)[number] = BufferGetBlockNumber(buffer);
         }
+        put_piece(l, ann::vector_slot(l, page, l.slot_of(place, piece)), row, piece);
+        if (last)
+            put_code(l, group_page, place, row);
         GenericXLogFinish(state);
         UnlockReleaseBuffer(buffer);
     }

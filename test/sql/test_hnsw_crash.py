@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import threading
 
@@ -11,9 +12,9 @@ import pytest
 
 from hnsw_workload import (
     LAYOUTS, Writers, ids_by_index, ids_by_table, make_tables, method_of, pause_for_a_while,
-    problems, search, use_index,
+    problems, search, use_index, value,
 )
-from panvel_test import wait_until
+from panvel_test import postgres, wait_until
 from panvel_test.server import children_of
 
 CONF = {
@@ -181,6 +182,51 @@ def test_standby_answers_while_it_replays(make_server):
 def test_standby_again_and_again(make_server):
     for first in range(0, SOAK_CRASHES, 50):
         follow(make_server, min(50, SOAK_CRASHES - first), f"{SEED} {first}")
+
+
+def page_kinds(server, index):
+    """Of each page the kind in its tail."""
+    path = server.data / server.value("select pg_relation_filepath(%s)", [index])
+    server.execute("checkpoint")
+    pages = path.read_bytes()
+    return [int.from_bytes(pages[end - 12 : end - 10], "little")
+            for end in range(8192, len(pages) + 1, 8192)]
+
+
+def blocks_of_records(server, index, start, end):
+    """Of each generic WAL record that changed pages of the index, their blocks in its order."""
+    file = server.value("select pg_relation_filenode(%s)", [index])
+    files = server.query("select pg_walfile_name(%s), pg_walfile_name(%s)", [start, end])[0]
+    text = postgres.run([postgres.bindir() / "pg_waldump", "-p", server.data / "pg_wal", "-r",
+                         "Generic", "-s", start, "-e", end, *files])
+    records = [[int(block) for block in re.findall(rf"rel \d+/\d+/{file} blk (\d+)", line)]
+               for line in text.stdout.splitlines()]
+    return [blocks for blocks in records if blocks]
+
+
+def test_recovery_locks_pages_in_the_order_of_readers(make_server):
+    """Recovery locks a record's pages one after another, in the record's order. A reader on a
+    standby that has an element locked and waits for its next page must not meet it half-way."""
+    meta, element, side = 0x4D, 0, 3
+    server = make_server(conf={"autovacuum": "off", "full_page_writes": "off",
+                               "wal_keep_size": "1GB"})
+    make_tables(server)
+    start = server.value("select pg_current_wal_insert_lsn()")
+    for layout in LAYOUTS:
+        server.execute(f"insert into {layout[0]} select i, {value(layout, 'i')}"
+                       " from generate_series(1, 300) i")
+        server.execute(f"delete from {layout[0]} where id > 100 or id % 5 = 0")
+        server.execute(f"vacuum {layout[0]}")
+    end = server.value("select pg_current_wal_insert_lsn()")
+    seen = set()
+    for name, *_ in LAYOUTS:
+        kinds = page_kinds(server, f"{name}_hnsw")
+        for blocks in blocks_of_records(server, f"{name}_hnsw", start, end):
+            seen.add(tuple(kinds[block] for block in blocks))
+    assert {(meta, element), (element, side)} <= seen
+    for kinds in seen:
+        ranks = [{meta: 0, element: 1}.get(kind, 2) for kind in kinds]
+        assert ranks == sorted(ranks), kinds
 
 
 @pytest.mark.parametrize("logged", [False, True])

@@ -1,7 +1,10 @@
 """ivfflat after power loss, and on a streaming standby: as hnsw in test_hnsw_crash.py."""
 
+import contextlib
 import os
+import threading
 
+import psycopg
 import pytest
 
 from hnsw_workload import IVF_LAYOUTS, ids_by_index, ids_by_table, make_tables, problems
@@ -33,6 +36,36 @@ def test_power_loss_again_and_again(make_server):
 def test_standby_again_and_again(make_server):
     for first in range(0, SOAK_CRASHES, 50):
         follow(make_server, min(50, SOAK_CRASHES - first), f"{SEED} {first}", IVF_LAYOUTS)
+
+
+@pytest.mark.timeout(300)
+def test_check_on_a_standby_that_replays(make_server):
+    """The check reads vectors under their group's lock; recovery locks both in the same order."""
+    server = make_server(conf={"autovacuum": "off"})
+    layout = ("ivf_items", 64, "vector_l2_ops", "lists = 1")
+    make_tables(server, [layout], rows=200)
+    standby = server.standby("standby")
+    checks, ended = [], threading.Event()
+
+    def check():
+        with contextlib.suppress(psycopg.OperationalError), standby.connect() as connection:
+            while not ended.is_set():
+                checks.append(connection.execute(
+                    "select * from ivfflat_index_check('ivf_items_ivfflat')").fetchall())
+
+    reader = threading.Thread(target=check)
+    reader.start()
+    try:
+        for first in range(1, 2000, 100):
+            server.execute("insert into ivf_items select i, vec(i, 64)"
+                           f" from generate_series({first}, {first + 99}) i")
+        standby.wait_replayed(server)
+    finally:
+        ended.set()
+        reader.join(20)
+        standby.remove()
+        reader.join()
+    assert checks and not any(checks)
 
 
 def test_unlogged_after_power_loss(make_server):
