@@ -57,23 +57,24 @@ def pictures():
 def test_recall_of_images(db, pictures, opclass):
     """784 dimensions: a build, inserts, and what is left after half was replaced.
 
-    k-means begins anywhere, so recall differs from build to build: 0.968 to 0.99 were seen.
+    A build is the same again, so this is no matter of luck: 0.99 at worst, on AVX-512, AVX2 and
+    without either.
     """
     rows, queries = pictures[:3000], pictures[3050:]
     db.execute("create table items (id int primary key, embedding vector(784))")
     copy_rows(db, rows[:2000])
     db.execute(f"create index items_ivf on items using ivfflat (embedding {opclass})"
                " with (lists = 40)")
-    assert recall(db, opclass, queries, 12) >= 0.95
+    assert recall(db, opclass, queries, 12) >= 0.97
     copy_rows(db, rows[2000:], 2000)
     assert problems(db) == []
     inserted = recall(db, opclass, queries, 12)
-    assert inserted >= 0.95
+    assert inserted >= 0.97
     pages = db.value("select pages from ivfflat_index_info('items_ivf')")
     db.execute("delete from items where id % 2 = 0")
     db.execute("vacuum items")
     assert db.value("select rows from ivfflat_index_info('items_ivf')") == 1500
-    assert recall(db, opclass, queries, 12) >= 0.94
+    assert recall(db, opclass, queries, 12) >= 0.96
     with db.connect() as connection, connection.cursor() as cursor:
         with cursor.copy("copy items from stdin") as copy:
             for number in range(0, 3000, 2):
@@ -84,6 +85,29 @@ def test_recall_of_images(db, pictures, opclass):
     assert recall(db, opclass, queries[:20], 40) == 1.0
     db.execute("set client_min_messages = warning; reindex index items_ivf")
     assert problems(db) == []
+
+
+def pages_of(db, index):
+    """The index's file without the LSN and checksum of each page."""
+    path = db.server.data / db.value("select pg_relation_filepath(%s)", [index])
+    db.execute("checkpoint")
+    file = path.read_bytes()
+    return [file[start + 10 : start + 8192] for start in range(0, len(file), 8192)]
+
+
+@pytest.mark.parametrize("opclass", CLASSES)
+def test_a_build_is_the_same_again(db, pictures, opclass):
+    """Its seeds are fixed, and nothing depends on which thread did what."""
+    db.execute("create table items (id int primary key, embedding vector(784))")
+    copy_rows(db, pictures[:600])
+    builds = []
+    for workers in (0, 0, 2):
+        db.execute(f"set max_parallel_maintenance_workers = {workers};"
+                   f"create index items_ivf on items using ivfflat (embedding {opclass})"
+                   " with (lists = 20)")
+        builds.append(pages_of(db, "items_ivf"))
+        db.execute("drop index items_ivf")
+    assert builds[0] == builds[1] == builds[2]
 
 
 @pytest.mark.parametrize("dim, opclass", [(1100, "vector_l2_ops"), (3000, "vector_ip_ops"),
