@@ -104,8 +104,12 @@ bool settle_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream
         return settle_hedged(run, stream);
     if (node_row_ready(&stream->rows))
         return true;
-    if (stream->hedge_at != 0 && can_be_hedged(stream) && GetCurrentTimestamp() >= stream->hedge_at)
-        start_hedge(state, run, stream);
+    if (stream->hedge_at == 0 || !can_be_hedged(stream) || GetCurrentTimestamp() < stream->hedge_at)
+        return false;
+    // The rows may be here, unread.
+    if (remote_poll(awaited_request(&stream->rows)) && node_row_ready(&stream->rows))
+        return true;
+    start_hedge(state, run, stream);
     return false;
 }
 

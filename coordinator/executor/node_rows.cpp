@@ -197,7 +197,7 @@ bool node_row_ready(NodeRows *rows) {
         RemoteRequest *request = awaited_request(rows);
         if (request == nullptr)
             return true;
-        if (!remote_poll(request))
+        if (!remote_done(request))
             return false;
         if (!is_held_back(rows) || is_shared_under_way(rows))
             return true;

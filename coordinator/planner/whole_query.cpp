@@ -249,6 +249,18 @@ bool strip_walker(Node *node, void *context) {
     return query_tree_walker(castNode(Query, node), pg::walker(strip_walker), context, 0);
 }
 
+// Columns of one relation's rows, and perhaps LIMIT: the plan will be a scan that sends the same.
+// To find that out only then (use_whole_query()) would cost as much as planning does.
+bool is_simple_select(const Query *query) {
+    return list_length(query->rtable) == 1 &&
+           linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION &&
+           !query->hasAggs && !query->hasWindowFuncs && !query->hasTargetSRFs &&
+           !query->hasSubLinks && query->cteList == NIL && query->groupClause == NIL &&
+           query->groupingSets == NIL && query->havingQual == nullptr &&
+           query->distinctClause == NIL && query->sortClause == NIL && query->rowMarks == NIL &&
+           query->setOperations == nullptr;
+}
+
 } // namespace
 
 bool is_known_value(Node *node) {
@@ -273,7 +285,8 @@ void strip_row_locks(Query *query) {
 }
 
 WholeQuery *find_whole_query(Query *query) {
-    if (query->commandType != CMD_SELECT || query->utilityStmt != nullptr)
+    if (query->commandType != CMD_SELECT || query->utilityStmt != nullptr ||
+        is_simple_select(query))
         return nullptr;
     ShardPin pin = find_shard_pin(query);
     bool locks = false;

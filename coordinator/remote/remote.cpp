@@ -237,6 +237,10 @@ int remote_wait_any(RemoteRequest *const *requests, int count, TimestampTz deadl
     }
 }
 
+bool remote_done(const RemoteRequest *request) {
+    return request->done;
+}
+
 bool remote_poll(RemoteRequest *request) {
     if (request->done)
         return true;

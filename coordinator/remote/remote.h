@@ -87,7 +87,10 @@ PGresult *remote_wait(RemoteRequest *request);
 // remote_wait() on it does, at once.
 int remote_wait_any(RemoteRequest *const *requests, int count, TimestampTz deadline = 0);
 
-// Whether the request is done (its result or error is there), after reading what has arrived.
+// Whether the request is done (its result or error is there), by what has been read so far: whoever
+// waits for any request reads what has arrived for all.
+bool remote_done(const RemoteRequest *request);
+// The same, after reading what has arrived.
 bool remote_poll(RemoteRequest *request);
 
 // The error of a request that is done, or null: a copy in CurrentMemoryContext.
