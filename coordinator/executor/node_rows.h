@@ -66,8 +66,8 @@ void start_node_rows(NodeRows *rows);
 // Waits for the node. False at the end, and where the node was lost (rows->lost).
 bool next_node_row(NodeRows *rows, Datum *values, bool *isnull);
 
-// Whether next_node_row() would not have to wait, by what has been read (remote_done()): a read from
-// a socket that has nothing yet costs a system call of every execution.
+// Whether next_node_row() would not have to wait, by what has been read so far (remote_done()). One
+// wait tells of all nodes; to read from each before it would be a call in vain for each that works.
 bool node_row_ready(NodeRows *rows);
 
 // The error by which the node was lost.
