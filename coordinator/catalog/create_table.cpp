@@ -28,16 +28,6 @@ namespace {
 
 // ---------------------------------------------------------------- the colocation group
 
-int64 count_placements(int32 node_id) {
-    CatalogScan scan = begin_catalog_scan_int32(Catalog::kPlacement, AccessShareLock,
-                                                "placement_node_id_idx", kPlacementNodeId, node_id);
-    int64 count = 0;
-    while (HeapTupleIsValid(next_catalog_row(&scan)))
-        count++;
-    end_catalog_scan(&scan);
-    return count;
-}
-
 // Nodes of each shard, `factor` per shard: node_ids[shard * factor + i].
 int32 *plan_nodes(List *nodes, int shard_count, int factor) {
     int count = list_length(nodes);

@@ -232,6 +232,16 @@ void insert_placement(Relation placements, int64 shard_id, int32 node_id, bool l
     insert_catalog_row(placements, placement);
 }
 
+int64 count_placements(int32 node_id) {
+    CatalogScan scan = begin_catalog_scan_int32(Catalog::kPlacement, AccessShareLock,
+                                                "placement_node_id_idx", kPlacementNodeId, node_id);
+    int64 count = 0;
+    while (HeapTupleIsValid(next_catalog_row(&scan)))
+        count++;
+    end_catalog_scan(&scan);
+    return count;
+}
+
 void insert_distributed_table(Relation relation, AttrNumber column, int32 colocation_id) {
     Datum values[kTableColumns];
     values[kTableRelation - 1] = ObjectIdGetDatum(RelationGetRelid(relation));

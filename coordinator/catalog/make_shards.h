@@ -14,6 +14,8 @@ namespace panvel {
 void insert_shard(Relation shards, Relation placements, int32 colocation_id, int64 hash_min,
                   int64 hash_max, const int32 *nodes, int node_count);
 void insert_placement(Relation placements, int64 shard_id, int32 node_id, bool leader);
+// How many placements are on the node.
+int64 count_placements(int32 node_id);
 
 // The catalog row of the table; find_distributed_table() answers from then on. `column`: 0 for a
 // reference table.

@@ -65,16 +65,6 @@ struct Load {
     int64 placements;
 };
 
-int64 count_placements(int32 node_id) {
-    CatalogScan scan = begin_catalog_scan_int32(Catalog::kPlacement, AccessShareLock,
-                                                "placement_node_id_idx", kPlacementNodeId, node_id);
-    int64 count = 0;
-    while (HeapTupleIsValid(next_catalog_row(&scan)))
-        count++;
-    end_catalog_scan(&scan);
-    return count;
-}
-
 List *loads_of_nodes() {
     List *loads = NIL;
     ListCell *cell;
