@@ -25,7 +25,15 @@ void require_preload();
 
 void init_catalog(); // settings; from _PG_init
 
-enum class Catalog { kNode, kColocation, kDistributedTable, kShard, kPlacement, kLeftover, kNodeObject };
+enum class Catalog {
+    kNode,
+    kColocation,
+    kDistributedTable,
+    kShard,
+    kPlacement,
+    kLeftover,
+    kNodeObject
+};
 
 enum NodeColumn {
     kNodeId = 1,

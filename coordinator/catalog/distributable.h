@@ -13,8 +13,9 @@ namespace panvel {
 // 22023 when a given value (0: not given) is out of range.
 void check_shard_settings(int shard_count, int replication_factor);
 
-// Opens the relation under the lock for its copy (online_copy.h), once it is an ordinary permanent table of the
-// caller's without anything that shards could not honour; each refusal is an error that names it.
+// Opens the relation under the lock for its copy (online_copy.h), once it is an ordinary permanent
+// table of the caller's without anything that shards could not honour; each refusal is an error
+// that names it.
 Relation open_distributable(Oid relid);
 
 // The column's number; 42703 when there is none, 0A000 when its values cannot be hashed.

@@ -22,8 +22,8 @@ void create_index_concurrently(const IndexStmt *statement, bool is_top_level,
 void drop_index_concurrently(const DropStmt *statement, bool is_top_level, const OnShell *on_shell);
 void reindex_concurrently(const ReindexStmt *statement, bool is_top_level);
 
-// Ends the transaction and begins another one, for statements that are several; what is allocated in
-// `context`, which is current then, stays.
+// Ends the transaction and begins another one, for statements that are several; what is allocated
+// in `context`, which is current then, stays.
 void next_transaction(MemoryContext context);
 
 // The mark of a shell's index.

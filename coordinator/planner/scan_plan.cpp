@@ -73,8 +73,7 @@ class Builder {
   private:
     // The relation that the statement changes: its rows are named by their place.
     bool is_target() const {
-        return root_->parse->commandType != CMD_SELECT &&
-               root_->parse->commandType != CMD_INSERT &&
+        return root_->parse->commandType != CMD_SELECT && root_->parse->commandType != CMD_INSERT &&
                static_cast<int>(rel_->relid) == root_->parse->resultRelation;
     }
 
