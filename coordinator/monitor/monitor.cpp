@@ -4,15 +4,13 @@
 #include "coordinator/monitor/probe.h"
 #include "coordinator/monitor/sessions.h"
 #include "extension/pg/boundary.h"
+#include "extension/pg/shared_memory.h"
 
 extern "C" {
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 }
@@ -27,8 +25,6 @@ constexpr int kSearchPause_ms = 250;
 constexpr int kSample_ms = 1000;
 
 pg_atomic_uint32 *search_wanted;
-shmem_startup_hook_type previous_startup_hook;
-shmem_request_hook_type previous_request_hook;
 
 ServerProbe *probes[kMaxServers]; // by place of the server
 
@@ -42,22 +38,10 @@ struct Searching {
 
 Searching searching;
 
-void request_memory() {
-    if (previous_request_hook)
-        previous_request_hook();
-    RequestAddinShmemSpace(MAXALIGN(sizeof(pg_atomic_uint32)));
-}
-
-void startup_memory() {
-    if (previous_startup_hook)
-        previous_startup_hook();
-    bool found;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    search_wanted = static_cast<pg_atomic_uint32 *>(
-        ShmemInitStruct("panvel monitor", sizeof(pg_atomic_uint32), &found));
-    if (!found)
+void attach(void *piece, bool fresh) {
+    search_wanted = static_cast<pg_atomic_uint32 *>(piece);
+    if (fresh)
         pg_atomic_init_u32(search_wanted, 0);
-    LWLockRelease(AddinShmemInitLock);
 }
 
 bool is_same(const ServerHandle &a, const ServerHandle &b) {
@@ -202,10 +186,8 @@ void panvel_monitor_main(Datum) {
 void init_monitor() {
     init_servers();
     init_sessions();
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_memory;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_memory;
+    pg::add_shared_piece(
+        {"panvel monitor", [] { return sizeof(pg_atomic_uint32); }, attach, nullptr});
 
     BackgroundWorker worker = {};
     worker.bgw_flags = BGWORKER_SHMEM_ACCESS;

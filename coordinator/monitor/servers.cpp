@@ -2,6 +2,7 @@
 
 #include "coordinator/catalog/metadata.h"
 #include "coordinator/remote/connection.h"
+#include "extension/pg/shared_memory.h"
 
 extern "C" {
 #include "catalog/pg_authid_d.h"
@@ -9,7 +10,6 @@ extern "C" {
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 }
 
@@ -43,29 +43,14 @@ struct Shared {
 constexpr const char *kTranche = "panvel servers";
 
 Shared *shared;
-shmem_startup_hook_type previous_startup_hook;
-shmem_request_hook_type previous_request_hook;
 
-void request_memory() {
-    if (previous_request_hook)
-        previous_request_hook();
-    RequestAddinShmemSpace(MAXALIGN(sizeof(Shared)));
-    RequestNamedLWLockTranche(kTranche, 1);
-}
-
-void startup_memory() {
-    if (previous_startup_hook)
-        previous_startup_hook();
-    bool found;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = static_cast<Shared *>(ShmemInitStruct("panvel servers", sizeof(Shared), &found));
-    if (!found) {
-        memset(shared, 0, sizeof(Shared));
-        shared->lock = &GetNamedLWLockTranche(kTranche)->lock;
-        for (Server &server : shared->server)
-            SpinLockInit(&server.spin);
-    }
-    LWLockRelease(AddinShmemInitLock);
+void attach(void *piece, bool fresh) {
+    shared = static_cast<Shared *>(piece);
+    if (!fresh)
+        return;
+    shared->lock = &GetNamedLWLockTranche(kTranche)->lock;
+    for (Server &server : shared->server)
+        SpinLockInit(&server.spin);
 }
 
 bool is_at(const Server *server, const ClusterNode *node) {
@@ -184,10 +169,7 @@ void log_change(Reach before, const ServerState &state) {
 } // namespace
 
 void init_servers() {
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_memory;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_memory;
+    pg::add_shared_piece({"panvel servers", [] { return sizeof(Shared); }, attach, kTranche});
 }
 
 void register_nodes(List *nodes) {

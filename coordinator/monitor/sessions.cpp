@@ -1,6 +1,7 @@
 #include "coordinator/monitor/sessions.h"
 
 #include "extension/pg/compat.h"
+#include "extension/pg/shared_memory.h"
 
 extern "C" {
 #include "access/xact.h"
@@ -8,9 +9,7 @@ extern "C" {
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 }
 
@@ -43,8 +42,6 @@ Shared *shared;
 Backend *backends;
 Place *places;
 Backend *mine;
-shmem_startup_hook_type previous_startup_hook;
-shmem_request_hook_type previous_request_hook;
 
 Size shared_size() {
     Size size = MAXALIGN(sizeof(Shared));
@@ -52,31 +49,19 @@ Size shared_size() {
     return add_size(size, mul_size(mul_size(MaxBackends, kPlacesPerBackend), sizeof(Place)));
 }
 
-void request_memory() {
-    if (previous_request_hook)
-        previous_request_hook();
-    RequestAddinShmemSpace(shared_size());
-}
-
-void startup_memory() {
-    if (previous_startup_hook)
-        previous_startup_hook();
-    bool found;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = static_cast<Shared *>(ShmemInitStruct("panvel sessions", shared_size(), &found));
+void attach(void *piece, bool fresh) {
+    shared = static_cast<Shared *>(piece);
     char *memory = reinterpret_cast<char *>(shared) + MAXALIGN(sizeof(Shared));
     backends = reinterpret_cast<Backend *>(memory);
     places = reinterpret_cast<Place *>(memory + MaxBackends * MAXALIGN(sizeof(Backend)));
-    if (!found) {
-        memset(shared, 0, shared_size());
-        shared->places = MaxBackends * kPlacesPerBackend;
-        shared->backends = MaxBackends;
-        for (int i = 0; i < shared->backends; i++)
-            SpinLockInit(&backends[i].spin);
-        for (int i = 0; i < shared->places; i++)
-            SpinLockInit(&places[i].spin);
-    }
-    LWLockRelease(AddinShmemInitLock);
+    if (!fresh)
+        return;
+    shared->places = MaxBackends * kPlacesPerBackend;
+    shared->backends = MaxBackends;
+    for (int i = 0; i < shared->backends; i++)
+        SpinLockInit(&backends[i].spin);
+    for (int i = 0; i < shared->places; i++)
+        SpinLockInit(&places[i].spin);
 }
 
 void leave(int, Datum) {
@@ -117,10 +102,7 @@ bool take(Place *place, const RemoteSession &session) {
 } // namespace
 
 void init_sessions() {
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_memory;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_memory;
+    pg::add_shared_piece({"panvel sessions", shared_size, attach, nullptr});
 }
 
 int take_session(const RemoteSession &session) {

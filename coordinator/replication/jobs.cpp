@@ -3,14 +3,13 @@
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/replication/membership.h"
 #include "extension/pg/boundary.h"
+#include "extension/pg/shared_memory.h"
 
 extern "C" {
 #include "access/xact.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
 #include "storage/procarray.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -51,26 +50,11 @@ struct Shared {
 Shared *shared;
 Job *current;        // what this process works on; null: nothing, or there was no room
 bool has_table_jobs; // the current transaction
-shmem_startup_hook_type previous_startup_hook;
-shmem_request_hook_type previous_request_hook;
 
-void request_memory() {
-    if (previous_request_hook)
-        previous_request_hook();
-    RequestAddinShmemSpace(MAXALIGN(sizeof(Shared)));
-}
-
-void startup_memory() {
-    if (previous_startup_hook)
-        previous_startup_hook();
-    bool found;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = static_cast<Shared *>(ShmemInitStruct("panvel jobs", sizeof(Shared), &found));
-    if (!found) {
-        memset(shared, 0, sizeof(Shared));
+void attach(void *piece, bool fresh) {
+    shared = static_cast<Shared *>(piece);
+    if (fresh)
         SpinLockInit(&shared->lock);
-    }
-    LWLockRelease(AddinShmemInitLock);
 }
 
 bool has_ended(const Job *job) {
@@ -183,10 +167,7 @@ bool is_among(const Job *job, List *placements) {
 } // namespace
 
 void init_jobs() {
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_memory;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_memory;
+    pg::add_shared_piece({"panvel jobs", [] { return sizeof(Shared); }, attach, nullptr});
 }
 
 void begin_job(JobKind kind, int64 shard_id, int32 node_id) {

@@ -1,6 +1,7 @@
 #include "coordinator/transaction/doubt.h"
 
 #include "coordinator/remote/connection.h"
+#include "extension/pg/shared_memory.h"
 
 extern "C" {
 #include "access/xlog.h"
@@ -9,7 +10,6 @@ extern "C" {
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 }
 
@@ -46,26 +46,11 @@ struct Shared {
 
 Shared *shared;
 DatabaseState *mine;
-shmem_startup_hook_type previous_startup_hook;
-shmem_request_hook_type previous_request_hook;
 
-void request_memory() {
-    if (previous_request_hook)
-        previous_request_hook();
-    RequestAddinShmemSpace(MAXALIGN(sizeof(Shared)));
-}
-
-void startup_memory() {
-    if (previous_startup_hook)
-        previous_startup_hook();
-    bool found;
-    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-    shared = static_cast<Shared *>(ShmemInitStruct("panvel transactions", sizeof(Shared), &found));
-    if (!found) {
-        memset(shared, 0, sizeof(Shared));
+void attach(void *piece, bool fresh) {
+    shared = static_cast<Shared *>(piece);
+    if (fresh)
         SpinLockInit(&shared->lock);
-    }
-    LWLockRelease(AddinShmemInitLock);
 }
 
 // The caller holds the spinlock. Null when there is none and no room for one.
@@ -140,10 +125,7 @@ void wish(DatabaseState *state, bool urgent) {
 } // namespace
 
 void init_doubt() {
-    previous_request_hook = shmem_request_hook;
-    shmem_request_hook = request_memory;
-    previous_startup_hook = shmem_startup_hook;
-    shmem_startup_hook = startup_memory;
+    pg::add_shared_piece({"panvel transactions", [] { return sizeof(Shared); }, attach, nullptr});
 }
 
 void mark_in_doubt(int32 node_id) {
