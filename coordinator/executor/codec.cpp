@@ -108,14 +108,13 @@ DirectForm direct_form(Oid send_function) {
     }
 }
 
-// Room for a value is made once, for its length and itself.
+// With a zero byte behind it, which ends a value that is sent as text.
 void append_bytes(StringInfo out, const char *bytes, int length) {
-    enlargeStringInfo(out, static_cast<int>(sizeof(int32)) + length);
-    pq_writeint32(out, length);
-    memcpy(out->data + out->len, bytes, length);
-    out->len += length;
+    pq_sendint32(out, length);
+    appendBinaryStringInfo(out, bytes, length);
 }
 
+// Room for a number is made once, for its length and itself.
 void start_number(StringInfo out, int size) {
     enlargeStringInfo(out, static_cast<int>(sizeof(int32)) + size);
     pq_writeint32(out, size);
