@@ -198,6 +198,7 @@ void init_action(MergeState *state, ActionState *action, const RowAction *plan) 
     action->action = plan;
     action->plan = *state->modify.plan;
     action->plan.operation = plan->operation;
+    action->plan.actions = NIL; // an INSERT with actions is an upsert by rows
     action->plan.images = plan->followed->images;
     action->plan.apply_command = plan->followed->apply_command;
     action->plan.apply_one = plan->followed->apply_one;
