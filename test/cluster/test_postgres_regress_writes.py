@@ -31,6 +31,7 @@ REFUSED = [
     (r"SET LOGGED or UNLOGGED|ADD COLUMN .* computed for each row", "refused, docs/sql-support.md"),
     (r"an expression that the nodes may evaluate differently|a whole row of EXCLUDED", "rows are of types of the shards' own"),
     (r"needs type public.check_con_tbl, which the nodes cannot have", "the same: a CHECK of a function of the row"),
+    (r"a subquery that is evaluated for every row in ON CONFLICT", "the copies' rows have no names without a primary key"),
     (r"a subquery in ON CONFLICT DO UPDATE that may read the table", "it would see the statement's own rows"),
     (r"UPDATE, DELETE or MERGE with a join", "the copies' rows have no names without a primary key"),
     (r"WITH CHECK OPTION", "the shards do not know the view"),
