@@ -115,6 +115,7 @@ bool try_ask_node(const ClusterNode *node, NodeFacts *answer, ErrorData **error)
     RemoteStatement statement = {};
     statement.sql = kFactsQuery;
     statement.effect = Effect::kReadOnce;
+    statement.may_be_stale = true; // what is in doubt there can only be settled when this is known
     NodeRequest *sent = send_to_node(node, &statement);
     PGresult *result = wait_for_node(sent);
     if (result == nullptr) {
@@ -484,6 +485,7 @@ bool has_shards(const ClusterNode *node) {
     RemoteStatement statement = {};
     statement.sql = sql.data;
     statement.effect = Effect::kReadOnce;
+    statement.may_be_stale = true;
     PGresult *result = remote_wait(remote_send(node->node_id, &statement));
     return PQntuples(result) == 1 && pg_strtoint64(PQgetvalue(result, 0, 0)) == expected;
 }

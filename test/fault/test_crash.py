@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import threading
 import time
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from panvel_test import Server, wait_until
+from panvel_test.distributed import wait_until_stopped
 
 DIMENSIONS = 16
 SOAK_SECONDS = int(os.environ.get("PANVEL_SOAK_SECONDS", "600"))
@@ -192,8 +194,16 @@ def test_standby_of_a_worker(make_cluster):
         check_worker_index(replica)
         count = "select count(*) from pg_class where relname = 'items' and relkind = 'r'"
         assert replica.value(count) == db.workers[0].value(count)
-        # The primary is lost; its standby takes its place.
+        # The primary is lost with a transaction in doubt; its standby takes its place, and has it.
+        session = db.connect()
+        session.execute("set panvel.crash_point = 'after_local_commit:stop'")
+        updater = threading.Thread(target=session.execute, args=["update items set embedding = embedding where id % 7 = 1"])
+        updater.start()
+        wait_until_stopped(session.info.backend_pid)
+        standby.wait_replayed(primary)
         primary.kill9()
+        os.kill(session.info.backend_pid, signal.SIGCONT)
+        updater.join(60)
         standby.execute("select pg_promote()")
         wait_until(lambda: not standby.value("select pg_is_in_recovery()"), 60, "promotion")
         db.execute("select panvel.set_node('w1', '127.0.0.1', %s)", [standby.port])

@@ -115,11 +115,25 @@ def run(db, seconds):
     assert db.value("select sum(n) from items where id <= %s", [KEYS]) == 0
 
 
-def test_for_a_moment(cluster):
-    run(cluster, 15)
+@pytest.fixture
+def patient(cluster):
+    """128 connections at once keep a busy machine for longer than a node is usually given."""
+    settings = ("panvel.connect_timeout", "panvel.node_timeout")
+    for setting in settings:
+        cluster.execute(f"alter system set {setting} = '60s'")
+    cluster.execute("select pg_reload_conf()")
+    wait_until(lambda: cluster.value("show panvel.connect_timeout") == "1min", 10, "settings")
+    yield cluster
+    for setting in settings:
+        cluster.execute(f"alter system reset {setting}")
+    cluster.execute("select pg_reload_conf()")
+
+
+def test_for_a_moment(patient):
+    run(patient, 15)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS + 600)
-def test_for_long(cluster):
-    run(cluster, SOAK_SECONDS)
+def test_for_long(patient):
+    run(patient, SOAK_SECONDS)
