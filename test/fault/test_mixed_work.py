@@ -91,7 +91,7 @@ def run(db, seconds, count):
     for client in clients:
         client.start()
     try:
-        while time.monotonic() < start + seconds or len(memory) < 12:
+        while time.monotonic() < start + seconds or len(memory) < 6:
             time.sleep(seconds / 30)
             memory.append(anonymous_memory(pids))
             assert all(worker.value(SESSIONS) <= count + 2 for worker in db.workers)
