@@ -5,6 +5,7 @@
 #include "coordinator/catalog/reference_table.h"
 #include "coordinator/ddl/objects.h"
 #include "coordinator/remote/remote.h"
+#include "coordinator/transaction/doubt.h"
 #include "extension/pg/boundary.h"
 
 extern "C" {
@@ -510,6 +511,7 @@ void set_node(const char *name, const char *host, int32 port) {
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("the server at %s:%d is not node \"%s\"", host, port, name),
                         errdetail("It does not have the node's shards.")));
+    mark_in_doubt(node_id); // a standby may not have replayed a COMMIT PREPARED that was confirmed
 }
 
 } // namespace

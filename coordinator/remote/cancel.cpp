@@ -10,6 +10,9 @@ namespace panvel {
 namespace {
 
 constexpr int kRepeat_ms = 10;
+// What runs may end by itself for this long before it is cancelled: a connection to the node costs
+// about as much, and most scans that nobody reads on are nearly through.
+constexpr int kGrace_ms = 10;
 // A server that leaves the monitor waiting for this long will not cancel anything soon either.
 constexpr int kSilence_ms = 250;
 
@@ -159,11 +162,27 @@ void finish_cancellers(int level) {
     }
 }
 
+// False when statements of the level still run at the deadline.
+bool wait_for_end(int level, TimestampTz deadline) {
+    for (;;) {
+        bool running = false;
+        dlist_iter iter;
+        dlist_foreach(iter, &connections) {
+            Connection *connection = dlist_container(Connection, node, iter.cur);
+            running |= connection->phase == Phase::kReady && has_running(connection, level);
+        }
+        if (!running)
+            return true;
+        if (GetCurrentTimestamp() >= deadline)
+            return false;
+        wait_for_progress(deadline, false);
+    }
+}
+
 } // namespace
 
 void cancel_requests(int level, TimestampTz deadline) {
     dlist_iter iter;
-    bool running = false;
     dlist_foreach(iter, &connections) {
         Connection *connection = dlist_container(Connection, node, iter.cur);
         drop_unsent(connection, level);
@@ -172,9 +191,9 @@ void cancel_requests(int level, TimestampTz deadline) {
             abort_copy(copy);
         if (connection->phase == Phase::kReady && has_running(connection, level))
             connection_ready(&connection->watched); // perhaps its answer is there
-        running |= connection->phase == Phase::kReady && has_running(connection, level);
     }
-    if (!running)
+    TimestampTz grace = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), kGrace_ms);
+    if (wait_for_end(level, Min(deadline, grace)))
         return;
     PG_TRY();
     {

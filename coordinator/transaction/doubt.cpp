@@ -200,13 +200,15 @@ void end_recovery_pass(const RecoveryPass &pass, List *uncertain, List *unsettle
     SpinLockAcquire(&shared->lock);
     int kept = 0;
     for (int i = 0; i < state->doubt_count; i++)
-        if (state->doubts[i].mark > pass.marks)
+        if (state->doubts[i].mark > pass.marks ||
+            list_member_int(uncertain, state->doubts[i].node_id))
             state->doubts[kept++] = state->doubts[i];
     state->doubt_count = kept;
-    if (state->all_mark <= pass.marks)
+    if (state->all_mark != 0 && state->all_mark <= pass.marks) {
         state->all_mark = 0;
-    for (int i = 0; i < list_length(uncertain); i++)
-        add_doubt(state, list_nth_int(uncertain, i), ++shared->marks);
+        for (int i = 0; i < list_length(uncertain); i++)
+            add_doubt(state, list_nth_int(uncertain, i), ++shared->marks);
+    }
     if (uncertain != NIL || unsettled != NIL)
         wish(state, false);
     state->passes++;

@@ -26,9 +26,10 @@ bool wait_until_certain(int32 node_id);
 void want_recovery(bool now);
 
 // A recovery pass over the current database: what was marked before its begin and is not in
-// `uncertain` (integer List of node_id) at its end is in doubt no more. Nodes in `unsettled` are
-// not in doubt, but something may still become prepared there that nobody will commit: another pass
-// has to look.
+// `uncertain` (integer List of node_id) at its end is in doubt no more. A node that nobody marked
+// does not get in doubt by being there: whatever its sessions told a client of has been confirmed.
+// Nodes in `unsettled` are not in doubt, but something may still become prepared there that nobody
+// will commit: another pass has to look.
 struct RecoveryPass {
     uint64 marks;
 };

@@ -22,6 +22,8 @@ namespace {
 
 // How long an abort waits for its cancels; what has not ended by then loses its connection.
 constexpr int kCancel_ms = 1000;
+// Before a COMMIT PREPARED is sent again to a node where it was busy.
+constexpr int kBusy_ms = 5;
 
 // From a commit on a node until the local one: an interrupt there would report a failure of what
 // has been committed.
@@ -330,6 +332,32 @@ void pre_commit() {
     end_readers(true);
 }
 
+void send_commit_prepared(Connection *connection) {
+    char command[300];
+    snprintf(command, sizeof(command), "COMMIT PREPARED '%s'", connection->gid);
+    send_control(connection, command, nullptr, 0);
+}
+
+// Where recovery came to the same transaction first and is not through.
+bool is_busy(const Connection *connection) {
+    return connection->vote == Vote::kPrepared && connection->phase == Phase::kReady &&
+           control_error(connection) == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
+// True when there was something to ask again.
+bool commit_what_was_busy(TimestampTz deadline) {
+    bool any = false;
+    for_each_used([&](Connection *connection) { any |= is_busy(connection); });
+    if (!any || GetCurrentTimestamp() >= deadline || QueryCancelPending || ProcDiePending)
+        return false;
+    pg_usleep(kBusy_ms * 1000L);
+    for_each_used([](Connection *connection) {
+        if (is_busy(connection))
+            send_commit_prepared(connection);
+    });
+    return true;
+}
+
 // The local transaction is committed. What does not get done here is recovery's.
 void finish_commit() {
     PANVEL_CRASH_POINT("after_local_commit");
@@ -337,9 +365,7 @@ void finish_commit() {
     for_each_used([&](Connection *connection) {
         if (connection->vote != Vote::kPrepared)
             return;
-        char command[300];
-        snprintf(command, sizeof(command), "COMMIT PREPARED '%s'", connection->gid);
-        send_control(connection, command, nullptr, 0);
+        send_commit_prepared(connection);
         if (first && PANVEL_CRASH_POINT_IS("between_commit_prepared")) {
             wait_for_quiet([&](Connection *other) { return other == connection; },
                            after(node_timeout_ms), Interrupts::kStop);
@@ -348,7 +374,12 @@ void finish_commit() {
         first = false;
     });
     auto ends = [](Connection *connection) { return connection->phase != Phase::kClosed; };
-    if (!wait_for_quiet(ends, after(node_timeout_ms), Interrupts::kStop)) {
+    TimestampTz deadline = after(node_timeout_ms);
+    bool quiet;
+    do {
+        quiet = wait_for_quiet(ends, deadline, Interrupts::kStop);
+    } while (quiet && commit_what_was_busy(deadline));
+    if (!quiet) {
         for_each_used([](Connection *connection) {
             if (!is_quiet(connection))
                 close_connection(connection, Failure{});

@@ -7,7 +7,7 @@ import threading
 import psycopg
 import pytest
 
-from panvel_test import Cluster
+from panvel_test import Cluster, wait_until
 from panvel_test.distributed import wait_until_settled, wait_until_stopped
 from panvel_test.remote import prepare
 
@@ -120,6 +120,53 @@ def test_a_reader_before_recovery(db, error_of):
         db.server.restart("fast")
     wait_until_settled(db)
     assert present(db, 195)
+
+
+def test_recovery_that_cannot_ask_a_node_makes_no_reader_wait(db):
+    """What its sessions have told their clients of is confirmed there, whatever recovery can see."""
+    worker = db.workers[1]
+    with db.connect() as writer, db.connect() as recovery:
+        writer.execute(WRITE % 196)
+        worker.server.stop_forking()
+        try:
+            recovery.execute("set panvel.node_timeout = '500ms'")
+            recovery.execute("set client_min_messages = error")
+            assert recovery.execute("select panvel.recover_transactions()").fetchone() == (0,)
+            count = "select remote(2, 'select count(*) from public.t where id = 196')"
+            assert writer.execute(count).fetchone() == ("1",)
+        finally:
+            worker.server.resume()
+    wait_until_settled(db)
+
+
+def test_recovery_at_the_same_transaction(db):
+    """COMMIT PREPARED is asked for again while recovery's own is under way on the node."""
+    server = db.workers[1].server
+    offset = server.log_size()
+
+    def wait_for_standby(name):
+        """Where it is nobody, a commit waits, and holds what it commits."""
+        server.configure(synchronous_standby_names=name)
+        server.reload()
+        wait_until(lambda: db.workers[1].value("show synchronous_standby_names") == name, 10)
+        db.workers[1].execute("checkpoint")  # by whom the setting takes effect
+
+    committing = "select count(*) from pg_stat_activity where wait_event = 'SyncRep' and query ~ '^COMMIT PREPARED'"
+    writer = Writer(db, "after_local_commit", 197)
+    with db.connect() as session:
+        recovery = threading.Thread(target=session.execute, args=["select panvel.recover_transactions()"])
+        try:
+            wait_for_standby("nobody")
+            recovery.start()
+            wait_until(lambda: db.workers[1].value(committing) == 1, 10, "recovery's COMMIT PREPARED")
+            os.kill(writer.pid, signal.SIGCONT)
+            wait_until(lambda: server.log_text(offset).count("is busy") >= 2, 10, "a second try")
+        finally:
+            wait_for_standby("")
+        writer.end()
+        assert writer.error is None
+        recovery.join(30)
+    assert present(db, 197)
 
 
 def test_coordinator_and_worker_killed(db):
