@@ -40,8 +40,8 @@ std::vector<Wait> lasting_waits(std::vector<Wait> first, std::vector<Wait> secon
 
 // Without what a party's statements wait for on workers while the party itself waits here: it does
 // not look at them, so that it could not be told to end, and it would not help to tell another.
-// Where that other wait is in a circle too, it is enough to break that one; where it is not it ends,
-// and then the party looks.
+// Where that other wait is in a circle too, it is enough to break that one; where it is not it
+// ends, and then the party looks.
 std::vector<Wait> attended_waits(std::vector<Wait> waits);
 
 // A circle that no server sees alone, in order; empty when there is none. One whose sessions are
