@@ -44,6 +44,8 @@ def arguments(words=None):
     add("--queries", type=int, default=1000)
     add("--efs", default="10,12,16,20,28,40", help="values of ef_search, with commas")
     add("--recall", type=float, default=0.99, help="where speeds are compared, or the lowest that all have")
+    add("--nodes", choices=("tcp", "socket"), default="tcp", help="how the coordinator reaches its workers: 127.0.0.1, or "
+        "the Unix socket, as clients reach both servers here")
     add("--part", action="append", choices=PARTS)
     return parser.parse_args(words)
 
@@ -95,6 +97,10 @@ class Bench:
         self.plain = self.plain_server.database("bench")
         self.plain.execute("create extension vector")
         self.distributed = self.cluster.database("bench")
+        if options.nodes == "socket":
+            for worker in self.cluster.workers:
+                address = [worker.label, str(worker.directory), worker.port]
+                self.distributed.execute("select panvel.set_node(%s, %s, %s)", address)
         make_table(self.plain, "items", vectors)
         for shards in SHARDS:
             call = f"select panvel.create_distributed_table('items{shards}', 'id', {shards})"
@@ -105,7 +111,7 @@ class Bench:
             database.execute("checkpoint")
         for worker in self.distributed.workers:
             worker.execute("checkpoint")
-        print(f"{len(vectors)} vectors, {len(self.queries)} queries", flush=True)
+        print(f"{len(vectors)} vectors, {len(self.queries)} queries, nodes by {options.nodes}", flush=True)
 
     def remove(self):
         self.cluster.remove()

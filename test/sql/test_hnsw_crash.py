@@ -121,9 +121,11 @@ def read_once(connection, generator, layouts):
 def follow(make_server, rounds, seed, layouts=LAYOUTS):
     """A standby replays and answers while the primary is written to; both are killed."""
     generator = random.Random(seed)
-    server = make_server(fsync=True, conf={**CONF, "wal_keep_size": "10GB"})
+    server = make_server(fsync=True, conf=CONF)
     make_tables(server, layouts, rows=20)
-    standby = server.standby("standby", conf={**CONF, "max_standby_streaming_delay": "1s"})
+    server.execute("select pg_create_physical_replication_slot('standby', true)")
+    standby = server.standby("standby", conf={**CONF, "max_standby_streaming_delay": "1s",
+                                              "primary_slot_name": "standby"})
     try:
         writers = Writers(server, layouts)
         ended, errors = threading.Event(), []
