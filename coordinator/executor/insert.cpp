@@ -230,42 +230,22 @@ void end_insert(CustomScanState *node) {
     });
 }
 
-void rescan_insert(CustomScanState *) {
-    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
-}
-
 void explain_insert(CustomScanState *node, List *, ExplainState *es) {
     pg::entry([&] {
         InsertState *state = state_of(node);
         const RowWriter *writer = state->writer;
         bool sent = writer != nullptr && writer->last_tail != nullptr;
         explain_modify(&state->modify, es,
-                       writer != nullptr
-                           ? writer->shards
-                           : bms_add_range(nullptr, 0, state->modify.table->shard_count - 1),
+                       writer != nullptr ? writer->shards : all_shards(&state->modify),
                        sent ? writer->last_tail : state->modify.plan->tail);
     });
 }
 
-constexpr CustomExecMethods exec_methods() {
-    CustomExecMethods methods = {};
-    methods.CustomName = "Panvel Insert";
-    methods.BeginCustomScan = begin_insert;
-    methods.ExecCustomScan = exec_insert;
-    methods.EndCustomScan = end_insert;
-    methods.ReScanCustomScan = rescan_insert;
-    methods.ExplainCustomScan = explain_insert;
-    return methods;
-}
-const CustomExecMethods insert_exec_methods = exec_methods();
+const CustomExecMethods insert_exec_methods =
+    write_methods("Panvel Insert", begin_insert, exec_insert, end_insert, explain_insert);
 
 Node *create_insert_state(CustomScan *) {
-    return pg::entry([] {
-        auto *state = static_cast<InsertState *>(palloc0(sizeof(InsertState)));
-        NodeSetTag(state, T_CustomScanState);
-        state->modify.custom.methods = &insert_exec_methods;
-        return reinterpret_cast<Node *>(state);
-    });
+    return pg::entry([] { return make_write_state<InsertState>(&insert_exec_methods); });
 }
 
 } // namespace

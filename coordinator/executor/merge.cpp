@@ -250,37 +250,11 @@ void end_merge(CustomScanState *node) {
     pg::entry([&] { end_row_collector(state_of(node)->collector); });
 }
 
-void rescan_merge(CustomScanState *) {
-    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
-}
-
-void explain_merge(CustomScanState *node, List *, ExplainState *es) {
-    pg::entry([&] {
-        ModifyState *modify = &state_of(node)->modify;
-        explain_modify(modify, es, bms_add_range(nullptr, 0, modify->table->shard_count - 1),
-                       modify->plan->tail);
-    });
-}
-
-constexpr CustomExecMethods exec_methods() {
-    CustomExecMethods methods = {};
-    methods.CustomName = "Panvel Merge";
-    methods.BeginCustomScan = begin_merge;
-    methods.ExecCustomScan = exec_merge;
-    methods.EndCustomScan = end_merge;
-    methods.ReScanCustomScan = rescan_merge;
-    methods.ExplainCustomScan = explain_merge;
-    return methods;
-}
-const CustomExecMethods merge_exec_methods = exec_methods();
+const CustomExecMethods merge_exec_methods =
+    write_methods("Panvel Merge", begin_merge, exec_merge, end_merge, explain_write);
 
 Node *create_merge_state(CustomScan *) {
-    return pg::entry([] {
-        auto *state = static_cast<MergeState *>(palloc0(sizeof(MergeState)));
-        NodeSetTag(state, T_CustomScanState);
-        state->modify.custom.methods = &merge_exec_methods;
-        return reinterpret_cast<Node *>(state);
-    });
+    return pg::entry([] { return make_write_state<MergeState>(&merge_exec_methods); });
 }
 
 } // namespace

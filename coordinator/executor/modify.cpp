@@ -5,6 +5,7 @@
 #include "coordinator/planner/modify_sql.h"
 #include "coordinator/replication/in_sync.h"
 #include "coordinator/replication/membership.h"
+#include "extension/pg/boundary.h"
 
 extern "C" {
 #include "catalog/pg_class.h"
@@ -316,6 +317,21 @@ void explain_modify(ModifyState *state, ExplainState *es, Bitmapset *shards, con
                 report_placement(state, reports, count, shard, shard->placements[i].node_id, tail);
     }
     explain_nodes(es, reports, count, size);
+}
+
+Bitmapset *all_shards(const ModifyState *state) {
+    return bms_add_range(nullptr, 0, state->table->shard_count - 1);
+}
+
+void explain_write(CustomScanState *node, List *, ExplainState *es) {
+    pg::entry([&] {
+        auto *state = reinterpret_cast<ModifyState *>(node);
+        explain_modify(state, es, all_shards(state), state->plan->tail);
+    });
+}
+
+void rescan_write(CustomScanState *) {
+    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
 }
 
 } // namespace panvel

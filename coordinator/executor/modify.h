@@ -77,5 +77,34 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request);
 
 // `shards`: indexes into the table's shards; null: none. `tail`: as sent to each of them.
 void explain_modify(ModifyState *state, ExplainState *es, Bitmapset *shards, const char *tail);
+Bitmapset *all_shards(const ModifyState *state);
+
+// ExplainCustomScan of a node that may write to any shard.
+void explain_write(CustomScanState *node, List *ancestors, ExplainState *es);
+// ReScanCustomScan: raises. A data-modifying plan is executed once.
+void rescan_write(CustomScanState *node);
+
+constexpr CustomExecMethods write_methods(const char *name,
+                                          decltype(CustomExecMethods::BeginCustomScan) begin,
+                                          decltype(CustomExecMethods::ExecCustomScan) exec,
+                                          decltype(CustomExecMethods::EndCustomScan) end,
+                                          decltype(CustomExecMethods::ExplainCustomScan) explain) {
+    CustomExecMethods methods = {};
+    methods.CustomName = name;
+    methods.BeginCustomScan = begin;
+    methods.ExecCustomScan = exec;
+    methods.EndCustomScan = end;
+    methods.ReScanCustomScan = rescan_write;
+    methods.ExplainCustomScan = explain;
+    return methods;
+}
+
+// `State` begins with its ModifyState, named `modify`.
+template <typename State> Node *make_write_state(const CustomExecMethods *methods) {
+    auto *state = static_cast<State *>(palloc0(sizeof(State)));
+    NodeSetTag(state, T_CustomScanState);
+    state->modify.custom.methods = methods;
+    return reinterpret_cast<Node *>(state);
+}
 
 } // namespace panvel

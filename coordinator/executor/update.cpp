@@ -159,10 +159,6 @@ void end_update(CustomScanState *node) {
     });
 }
 
-void rescan_update(CustomScanState *) {
-    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
-}
-
 void explain_update(CustomScanState *node, List *, ExplainState *es) {
     pg::entry([&] {
         UpdateState *state = state_of(node);
@@ -170,19 +166,12 @@ void explain_update(CustomScanState *node, List *, ExplainState *es) {
     });
 }
 
-constexpr CustomExecMethods exec_methods(const char *name) {
-    CustomExecMethods methods = {};
-    methods.CustomName = name;
-    methods.BeginCustomScan = begin_update;
-    methods.ExecCustomScan = exec_update;
-    methods.EndCustomScan = end_update;
-    methods.ReScanCustomScan = rescan_update;
-    methods.ExplainCustomScan = explain_update;
-    return methods;
-}
-const CustomExecMethods update_exec_methods = exec_methods("Panvel Update");
-const CustomExecMethods delete_exec_methods = exec_methods("Panvel Delete");
-const CustomExecMethods insert_select_exec_methods = exec_methods("Panvel Insert Select");
+const CustomExecMethods update_exec_methods =
+    write_methods("Panvel Update", begin_update, exec_update, end_update, explain_update);
+const CustomExecMethods delete_exec_methods =
+    write_methods("Panvel Delete", begin_update, exec_update, end_update, explain_update);
+const CustomExecMethods insert_select_exec_methods =
+    write_methods("Panvel Insert Select", begin_update, exec_update, end_update, explain_update);
 
 const CustomExecMethods *methods_of(const CustomScanMethods *scan) {
     if (scan == &insert_select_scan_methods)
@@ -191,12 +180,7 @@ const CustomExecMethods *methods_of(const CustomScanMethods *scan) {
 }
 
 Node *create_update_state(CustomScan *scan) {
-    return pg::entry([&] {
-        auto *state = static_cast<UpdateState *>(palloc0(sizeof(UpdateState)));
-        NodeSetTag(state, T_CustomScanState);
-        state->modify.custom.methods = methods_of(scan->methods);
-        return reinterpret_cast<Node *>(state);
-    });
+    return pg::entry([&] { return make_write_state<UpdateState>(methods_of(scan->methods)); });
 }
 
 } // namespace

@@ -174,41 +174,25 @@ void end_rows(CustomScanState *node) {
     pg::entry([&] { end_row_collector(state_of(node)->collector); });
 }
 
-void rescan_rows(CustomScanState *) {
-    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
-}
-
 void explain_rows(CustomScanState *node, List *, ExplainState *es) {
     pg::entry([&] {
         RowsState *state = state_of(node);
-        Bitmapset *shards = state->writer != nullptr
-                                ? state->writer->shards
-                                : bms_add_range(nullptr, 0, state->modify.table->shard_count - 1);
+        Bitmapset *shards =
+            state->writer != nullptr ? state->writer->shards : all_shards(&state->modify);
         explain_modify(&state->modify, es, shards, state->modify.plan->tail);
     });
 }
 
-constexpr CustomExecMethods exec_methods(const char *name) {
-    CustomExecMethods methods = {};
-    methods.CustomName = name;
-    methods.BeginCustomScan = begin_rows;
-    methods.ExecCustomScan = exec_rows;
-    methods.EndCustomScan = end_rows;
-    methods.ReScanCustomScan = rescan_rows;
-    methods.ExplainCustomScan = explain_rows;
-    return methods;
-}
-const CustomExecMethods update_exec_methods = exec_methods("Panvel Update Rows");
-const CustomExecMethods delete_exec_methods = exec_methods("Panvel Delete Rows");
+const CustomExecMethods update_exec_methods =
+    write_methods("Panvel Update Rows", begin_rows, exec_rows, end_rows, explain_rows);
+const CustomExecMethods delete_exec_methods =
+    write_methods("Panvel Delete Rows", begin_rows, exec_rows, end_rows, explain_rows);
 
 Node *create_rows_state(CustomScan *scan) {
     return pg::entry([&] {
-        auto *state = static_cast<RowsState *>(palloc0(sizeof(RowsState)));
-        NodeSetTag(state, T_CustomScanState);
-        state->modify.custom.methods = scan->methods == &update_rows_scan_methods
-                                           ? &update_exec_methods
-                                           : &delete_exec_methods;
-        return reinterpret_cast<Node *>(state);
+        return make_write_state<RowsState>(scan->methods == &update_rows_scan_methods
+                                               ? &update_exec_methods
+                                               : &delete_exec_methods);
     });
 }
 

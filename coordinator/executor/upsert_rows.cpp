@@ -308,37 +308,11 @@ void end_upsert(CustomScanState *node) {
     });
 }
 
-void rescan_upsert(CustomScanState *) {
-    pg::entry([] { elog(ERROR, "a data-modifying plan cannot be executed again"); });
-}
-
-void explain_upsert(CustomScanState *node, List *, ExplainState *es) {
-    pg::entry([&] {
-        ModifyState *modify = &state_of(node)->modify;
-        explain_modify(modify, es, bms_add_range(nullptr, 0, modify->table->shard_count - 1),
-                       modify->plan->tail);
-    });
-}
-
-constexpr CustomExecMethods exec_methods() {
-    CustomExecMethods methods = {};
-    methods.CustomName = "Panvel Upsert Rows";
-    methods.BeginCustomScan = begin_upsert;
-    methods.ExecCustomScan = exec_upsert;
-    methods.EndCustomScan = end_upsert;
-    methods.ReScanCustomScan = rescan_upsert;
-    methods.ExplainCustomScan = explain_upsert;
-    return methods;
-}
-const CustomExecMethods upsert_exec_methods = exec_methods();
+const CustomExecMethods upsert_exec_methods =
+    write_methods("Panvel Upsert Rows", begin_upsert, exec_upsert, end_upsert, explain_write);
 
 Node *create_upsert_state(CustomScan *) {
-    return pg::entry([] {
-        auto *state = static_cast<UpsertState *>(palloc0(sizeof(UpsertState)));
-        NodeSetTag(state, T_CustomScanState);
-        state->modify.custom.methods = &upsert_exec_methods;
-        return reinterpret_cast<Node *>(state);
-    });
+    return pg::entry([] { return make_write_state<UpsertState>(&upsert_exec_methods); });
 }
 
 } // namespace

@@ -101,7 +101,8 @@ def write_and_read(both, nasty, table, key, value):
                            sql.Literal(text + "+")))
     some = sql.Literal(keys[0])
     ok(both.format("select * from {}", table))
-    both.format("select {1} || {2}, {2} from {0} where {1} = {3} or {2} like {4}", table, key, value, some, nasty.literal())
+    # A pattern that ends with a backslash is an error where LIKE is computed, and none where an index makes it `=`.
+    both.format("select {1} || {2}, {2} from {0} where {1} = {3} or {2} like {4} || '%'", table, key, value, some, nasty.literal())
     ok(both.format("select {1} as {2}, count(*) from {0} group by 1 having min({1}) <> {3}", table, value, nasty.name(), nasty.literal()))
     ok(both.format("update {0} set {1} = {1} || {2} where {3} <> <parameter>", table, value, nasty.literal(), key, parameters=[nasty.text()]))
     ok(both.format("insert into {0} values ({1}, {2}) on conflict ({3}) do update set {4} = {0}.{4} || excluded.{4} || {5}"
