@@ -84,7 +84,7 @@ def shared_server():
 def shared_cluster():
     cluster = Cluster(workers=3)
     try:
-        yield cluster.start()
+        yield cluster.start().make_template()
     finally:
         cluster.remove()
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from panvel_test.history import FAILED, OK, UNKNOWN, History, Read, Write
+from panvel_test.history import FAILED, OK, UNKNOWN, History, KeyWrites, Read, Write
 
 KEYS = 40
 SHARDS = 4
@@ -108,3 +108,20 @@ def test_recall(seed):
     del read.values[nearest[3]]
     assert history.recall() < 1
     assert history.problems(final) == []
+
+
+def test_asked_by_time_as_by_looking_at_all():
+    generator = random.Random(7)
+    for _ in range(50):
+        moment, writes = 0, [Write({1: 0}, -1, -1, OK)]
+        for value in range(1, generator.randrange(2, 30)):
+            start, end = (moment := moment + generator.randrange(3)), (moment := moment + generator.randrange(3))
+            writes.append(Write({1: value}, start, end, generator.choice([OK, OK, FAILED, UNKNOWN])))
+        asked = KeyWrites(writes)
+        for start in range(moment + 2):
+            least = max(i for i, write in enumerate(writes) if write.outcome == OK and write.end < start)
+            assert asked.least(start) == least
+            for end in range(start, moment + 3):
+                not_failed = [write for write in writes if write.outcome != FAILED and write.start < end]
+                assert asked.last_begun(end) is not_failed[-1]
+                assert asked.possible(start, end) == [write for write in writes[least:] if write in not_failed]

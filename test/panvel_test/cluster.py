@@ -18,6 +18,7 @@ class Cluster:
         settings = {**conf, **(worker_conf or {})}
         self.workers = [Server(f"w{i + 1}", fsync, settings) for i in range(workers)]
         self.servers = [self.coordinator, *self.workers]
+        self.template = None  # a database on every server with extension vector, when it has been made
 
     def start(self):
         for server in self.servers:
@@ -28,12 +29,23 @@ class Cluster:
         for server in self.servers:
             server.remove()
 
+    def make_template(self):
+        """For a cluster of many databases: they need not run extension vector's script each."""
+        name = "vector_template"
+        for server in self.servers:
+            server.database(name).execute("create extension vector")
+            server.execute(f"alter database {name} is_template true")
+        self.template = name
+        return self
+
     def database(self, name):
         """A database of this name on every server, the workers added as nodes w1, w2, ..."""
-        workers = [server.database(name) for server in self.workers]
-        for worker in workers:
-            worker.execute("create extension vector")
-        database = ClusterDatabase(self, self.coordinator.database(name), workers)
+        template = self.template or "template0"
+        workers = [server.database(name, template) for server in self.workers]
+        if self.template is None:
+            for worker in workers:
+                worker.execute("create extension vector")
+        database = ClusterDatabase(self, self.coordinator.database(name, template), workers)
         with database.connect() as connection:
             connection.execute("create extension panvel cascade")
             for worker in workers:

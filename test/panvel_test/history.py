@@ -5,6 +5,7 @@ Every key is written by one client, one write after the other, and each write gi
 from. Reads are anybody's.
 """
 
+import bisect
 import dataclasses
 
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
@@ -31,6 +32,31 @@ class Read:
     start: float
     end: float
     distance: object = None
+
+
+class KeyWrites:
+    """The writes of one key in their order, to be asked by time: a history has 10,000 of them and as many reads."""
+
+    def __init__(self, writes):
+        self.writes = writes
+        self.starts = [write.start for write in writes]
+        self.acknowledged = [i for i, write in enumerate(writes) if write.outcome == OK]
+        self.ends = [writes[i].end for i in self.acknowledged]
+        self.not_failed = [write for write in writes if write.outcome != FAILED]
+        self.starts_not_failed = [write.start for write in self.not_failed]
+        self.place = {id(write): i for i, write in enumerate(writes)}
+
+    def least(self, start):
+        """Index of the last one that was acknowledged before."""
+        return self.acknowledged[bisect.bisect_left(self.ends, start) - 1]
+
+    def possible(self, start, end):
+        """Those whose value may be seen between the two."""
+        found = self.writes[self.least(start) : bisect.bisect_left(self.starts, end)]
+        return [write for write in found if write.outcome != FAILED]
+
+    def last_begun(self, end):
+        return self.not_failed[bisect.bisect_left(self.starts_not_failed, end) - 1]
 
 
 class History:
@@ -80,7 +106,7 @@ class History:
     @staticmethod
     def _is_there(writes, key, start, end):
         """Whether the row was there all the time, for sure."""
-        last = [write for write in writes if write.outcome != FAILED and write.start < end][-1]
+        last = writes.last_begun(end)
         return last.outcome == OK and last.end < start and last.values[key] is not None
 
     def _order(self):
@@ -88,15 +114,13 @@ class History:
         for write in sorted(self.writes, key=lambda write: write.start):
             for key in write.values:
                 order[key].append(write)
-        return order
+        return {key: KeyWrites(writes) for key, writes in order.items()}
 
     def _seen(self, writes, key, value, start, end, where):
         """A value is that of the last write acknowledged before `start`, or of a later one."""
-        least = max(i for i, write in enumerate(writes) if write.outcome == OK and write.end < start)
-        possible = [write for write in writes[least:] if write.outcome != FAILED and write.start < end]
-        if any(write.values[key] == value for write in possible):
+        if any(write.values[key] == value for write in writes.possible(start, end)):
             return []
-        at = [write for write in writes if write.values[key] == value and value is not None]
+        at = [write for write in writes.writes if write.values[key] == value and value is not None]
         if at and at[0].outcome == FAILED:
             return [f"{where} has {key}={value}, a write that was reported as failed"]
         if value is None:
@@ -113,8 +137,8 @@ class History:
             for key in write.values:
                 if final.get(key) is None:  # by which of several deletions?
                     continue
-                place = next(i for i, other in enumerate(order[key]) if other is write)
-                current = [i for i, other in enumerate(order[key]) if other.values[key] == final[key]]
+                place = order[key].place[id(write)]
+                current = [i for i, other in enumerate(order[key].writes) if other.values[key] == final[key]]
                 if current and current[0] <= place:
                     effects[key] = current[0] == place
             if len(set(effects.values())) > 1:
