@@ -55,6 +55,25 @@ PGresult *wait_for_node(NodeRequest *sent) {
     return sent->error != nullptr ? nullptr : remote_wait(sent->request);
 }
 
+OwnVector own_vector() {
+    Relation extensions = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+                CStringGetDatum("vector"));
+    SysScanDesc scan = systable_beginscan(extensions, ExtensionNameIndexId, true, nullptr, 1, &key);
+    HeapTuple row = systable_getnext(scan);
+    if (!HeapTupleIsValid(row))
+        elog(ERROR, "extension \"vector\" is not installed");
+    bool isnull;
+    Datum version =
+        heap_getattr(row, Anum_pg_extension_extversion, RelationGetDescr(extensions), &isnull);
+    auto *form = reinterpret_cast<Form_pg_extension>(GETSTRUCT(row));
+    OwnVector vector = {TextDatumGetCString(version), get_namespace_name(form->extnamespace)};
+    systable_endscan(scan);
+    table_close(extensions, AccessShareLock);
+    return vector;
+}
+
 namespace {
 
 // What a server says about itself.
@@ -154,26 +173,6 @@ NodeFacts ask_node(const ClusterNode *node) {
     return facts;
 }
 
-// Version and schema of extension `vector` in this database: panvel requires it.
-void read_own_vector(NodeFacts *facts) {
-    Relation extensions = table_open(ExtensionRelationId, AccessShareLock);
-    ScanKeyData key;
-    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
-                CStringGetDatum("vector"));
-    SysScanDesc scan = systable_beginscan(extensions, ExtensionNameIndexId, true, nullptr, 1, &key);
-    HeapTuple row = systable_getnext(scan);
-    if (!HeapTupleIsValid(row))
-        elog(ERROR, "extension \"vector\" is not installed");
-    bool isnull;
-    Datum version =
-        heap_getattr(row, Anum_pg_extension_extversion, RelationGetDescr(extensions), &isnull);
-    facts->vector_version = TextDatumGetCString(version);
-    auto *form = reinterpret_cast<Form_pg_extension>(GETSTRUCT(row));
-    facts->vector_schema = get_namespace_name(form->extnamespace);
-    systable_endscan(scan);
-    table_close(extensions, AccessShareLock);
-}
-
 // The same of this server and database.
 NodeFacts own_facts() {
     NodeFacts facts = {};
@@ -199,7 +198,9 @@ NodeFacts own_facts() {
         psprintf("%c%s", form->datlocprovider, attribute(Anum_pg_database_daticulocale));
     ReleaseSysCache(database);
 
-    read_own_vector(&facts);
+    OwnVector vector = own_vector();
+    facts.vector_version = vector.version;
+    facts.vector_schema = vector.schema;
     return facts;
 }
 

@@ -1,4 +1,4 @@
-// Requests to several nodes at once.
+// Requests to several nodes at once, and what all nodes have in common.
 #pragma once
 
 #include "coordinator/catalog/metadata.h"
@@ -19,5 +19,12 @@ NodeRequest *send_to_node(const ClusterNode *node, const RemoteStatement *statem
 
 // Waits for the answer. Null when there is none: `error` is then filled.
 PGresult *wait_for_node(NodeRequest *request);
+
+// Extension `vector` in this database: panvel requires it, and the same on every node.
+struct OwnVector {
+    char *version;
+    char *schema;
+};
+OwnVector own_vector();
 
 } // namespace panvel

@@ -5,10 +5,49 @@
 extern "C" {
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 }
 
 namespace panvel {
 namespace {
+
+struct CounterName {
+    int64 BufferUsage::*counter;
+    const char *kind;
+    const char *use;
+};
+constexpr CounterName kCounterNames[] = {
+    {&BufferUsage::shared_blks_hit, "Shared", "Hit"},
+    {&BufferUsage::shared_blks_read, "Shared", "Read"},
+    {&BufferUsage::shared_blks_dirtied, "Shared", "Dirtied"},
+    {&BufferUsage::shared_blks_written, "Shared", "Written"},
+    {&BufferUsage::local_blks_hit, "Local", "Hit"},
+    {&BufferUsage::local_blks_read, "Local", "Read"},
+    {&BufferUsage::local_blks_dirtied, "Local", "Dirtied"},
+    {&BufferUsage::local_blks_written, "Local", "Written"},
+    {&BufferUsage::temp_blks_read, "Temp", "Read"},
+    {&BufferUsage::temp_blks_written, "Temp", "Written"},
+};
+
+// As PostgreSQL shows those of a plan node: "Buffers: shared hit=3 read=1, temp read=5".
+void explain_buffers_as_text(ExplainState *es, const BufferUsage *used) {
+    StringInfoData text;
+    initStringInfo(&text);
+    const char *kind = "";
+    for (const CounterName &name : kCounterNames) {
+        int64 count = used->*name.counter;
+        if (count == 0)
+            continue;
+        if (strcmp(kind, name.kind) != 0)
+            appendStringInfo(&text, "%s%s", kind[0] != '\0' ? ", " : "",
+                             asc_tolower(name.kind, strlen(name.kind)));
+        kind = name.kind;
+        appendStringInfo(&text, " %s=" INT64_FORMAT, asc_tolower(name.use, strlen(name.use)),
+                         count);
+    }
+    if (text.len > 0)
+        ExplainPropertyText("Buffers", text.data, es);
+}
 
 void explain_node_as_text(ExplainState *es, const NodeReport *report) {
     appendStringInfoSpaces(es->str, es->indent * 2);
@@ -24,11 +63,12 @@ void explain_node_as_text(ExplainState *es, const NodeReport *report) {
             appendStringInfo(es->str, " loops=" INT64_FORMAT, report->executions);
     }
     appendStringInfoChar(es->str, '\n');
-    if (es->verbose) {
-        es->indent++;
+    es->indent++;
+    if (es->verbose)
         ExplainPropertyText("Remote SQL", report->sql, es);
-        es->indent--;
-    }
+    if (es->buffers)
+        explain_buffers_as_text(es, &report->buffers);
+    es->indent--;
 }
 
 void explain_node_structured(ExplainState *es, const NodeReport *report) {
@@ -43,6 +83,10 @@ void explain_node_structured(ExplainState *es, const NodeReport *report) {
     }
     if (es->verbose)
         ExplainPropertyText("Remote SQL", report->sql, es);
+    for (const CounterName &name : kCounterNames)
+        if (es->buffers && es->analyze)
+            ExplainPropertyInteger(psprintf("%s %s Blocks", name.kind, name.use), nullptr,
+                                   report->buffers.*name.counter, es);
     ExplainCloseGroup("Node", nullptr, true, es);
 }
 

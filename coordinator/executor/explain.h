@@ -5,6 +5,7 @@
 
 extern "C" {
 #include "commands/explain.h"
+#include "executor/instrument.h"
 #include "nodes/bitmapset.h"
 }
 
@@ -19,10 +20,11 @@ struct NodeReport {
     int64 rows;         // rows received (or written), over all executions
     int64 microseconds; // time the node took, over all executions
     int64 executions;   // 0: never executed
+    BufferUsage buffers;
 };
 
 // Shows nodes and shards; with VERBOSE each node's remote SQL; with ANALYZE each node's rows and
-// time.
+// time; with BUFFERS what each node used.
 void explain_nodes(ExplainState *es, const NodeReport *reports, int count, int table_shards);
 
 } // namespace panvel

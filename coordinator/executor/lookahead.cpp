@@ -265,7 +265,12 @@ const CustomExecMethods kLookaheadExecMethods = {
     .InitializeDSMCustomScan = nullptr,
     .ReInitializeDSMCustomScan = nullptr,
     .InitializeWorkerCustomScan = nullptr,
-    .ShutdownCustomScan = nullptr,
+    .ShutdownCustomScan =
+        [](CustomScanState *node) {
+            // Of all that the loop had the scan do: it ends itself each time.
+            if (DistributedScanState *scan = lookahead_of(node)->scan)
+                pg::entry([&] { report_buffers(scan); });
+        },
     .ExplainCustomScan = nullptr,
 };
 

@@ -201,12 +201,15 @@ WriteRequest send_write(ModifyState *state, const Shard *shard, const char *comm
     statement.binary_results = state->binary_results;
     statement.shard_id = shard->shard_id;
     WriteRequest request = {nullptr, now_in_microseconds(), NIL, shard, statement};
+    auto send = [&](int32 node_id) {
+        count_buffers(&state->custom.ss.ps, &state->report.counted, node_id);
+        return remote_send(node_id, &statement);
+    };
     int32 first = write_node(shard);
-    request.request = remote_send(first, &statement);
+    request.request = send(first);
     for (int i = 0; state->table->is_reference && i < shard->placement_count; i++)
         if (shard->placements[i].node_id != first)
-            request.copies =
-                lappend(request.copies, remote_send(shard->placements[i].node_id, &statement));
+            request.copies = lappend(request.copies, send(shard->placements[i].node_id));
     if (!sends_same_to_followers(state))
         pfree(sql);
     return request;
@@ -277,6 +280,12 @@ PGresult *finish_write(ModifyState *state, WriteRequest *request) {
 
 void finish_all_writes(ModifyState *state) {
     finish_followers(&state->followers);
+    auto add = [](PlanState *plan, int32 node_id, const BufferUsage &used) {
+        auto *modify = reinterpret_cast<ModifyState *>(plan);
+        if (WriteReport::PerNode *node = report_of(&modify->report, node_id))
+            add_buffer_usage(&node->buffers, used);
+    };
+    collect_buffers(&state->custom.ss.ps, &state->report.counted, add);
 }
 
 namespace {
@@ -297,6 +306,7 @@ int report_placement(ModifyState *state, NodeReport *reports, int count, const S
         report->rows = done->rows;
         report->microseconds = done->last_done - done->first_sent;
         report->executions = 1;
+        report->buffers = done->buffers;
     }
     return count + 1;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/executor/buffer_usage.h"
 #include "coordinator/executor/prune.h"
 #include "coordinator/planner/modify.h"
 #include "coordinator/remote/remote.h"
@@ -21,8 +22,10 @@ struct WriteReport {
         int64 rows;
         int64 first_sent; // microseconds on the monotonic clock
         int64 last_done;
+        BufferUsage buffers;
     };
     List *nodes; // of PerNode *
+    CountedNodes counted;
 };
 
 // A statement that has been sent, to a reference table's other copies as well.

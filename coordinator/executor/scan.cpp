@@ -201,6 +201,13 @@ TupleTableSlot *fill_slot(DistributedScanState *state, const NodeStream *stream)
     return ExecStoreVirtualTuple(slot);
 }
 
+// No further row is wanted. A scan that depends on the rows of others ends each time that it is
+// executed: its nodes are asked when all is done (lookahead.cpp, explain_scan()).
+void shutdown_scan(DistributedScanState *state) {
+    if (!state->plan->correlated)
+        report_buffers(state);
+}
+
 TupleTableSlot *access_next(ScanState *scan) {
     auto *state = reinterpret_cast<DistributedScanState *>(scan);
     if (state->run == nullptr)
@@ -209,7 +216,10 @@ TupleTableSlot *access_next(ScanState *scan) {
     NodeStream *stream = run->in_turn                ? next_in_turn(state, run)
                          : state->sort_key_count > 0 ? next_ordered(state, run)
                                                      : next_unordered(state, run);
-    return stream != nullptr ? fill_slot(state, stream) : ExecClearTuple(scan->ss_ScanTupleSlot);
+    if (stream != nullptr)
+        return fill_slot(state, stream);
+    shutdown_scan(state);
+    return ExecClearTuple(scan->ss_ScanTupleSlot);
 }
 
 bool recheck(ScanState *, TupleTableSlot *) {
@@ -333,7 +343,8 @@ const CustomExecMethods kScanExecMethods = {
     .InitializeDSMCustomScan = nullptr,
     .ReInitializeDSMCustomScan = nullptr,
     .InitializeWorkerCustomScan = nullptr,
-    .ShutdownCustomScan = nullptr,
+    .ShutdownCustomScan =
+        [](CustomScanState *node) { pg::entry([&] { shutdown_scan(state_of(node)); }); },
     .ExplainCustomScan =
         [](CustomScanState *node, List *ancestors, ExplainState *es) {
             pg::entry([&] { explain_scan(node, ancestors, es); });

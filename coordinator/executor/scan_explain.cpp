@@ -54,6 +54,14 @@ void collect_reports(DistributedScanState *state, ScanRun *run) {
     }
 }
 
+void report_buffers(DistributedScanState *state) {
+    auto add = [](PlanState *plan, int32 node_id, const BufferUsage &used) {
+        auto *scan = reinterpret_cast<DistributedScanState *>(plan);
+        add_buffer_usage(&report_of(scan, node_id)->buffers, used);
+    };
+    collect_buffers(&state->css.ss.ps, &state->counted, add);
+}
+
 namespace {
 
 // Before execution: the statements as far as they are known without evaluating parameters of the
@@ -104,6 +112,7 @@ void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es) {
     auto *state = state_of(node);
     if (state->run != nullptr)
         collect_reports(state, state->run);
+    report_buffers(state);
     if (state->reports == NIL)
         report_planned(state, node->ss.ps.ps_ExprContext);
     if (state->plan->whole_query)

@@ -299,6 +299,7 @@ void init_stream(DistributedScanState *state, ScanRun *run, NodeStream *stream,
     stream->values = static_cast<Datum *>(palloc0(sizeof(Datum) * columns));
     stream->isnull = static_cast<bool *>(palloc0(sizeof(bool) * columns));
     init_hedge(stream);
+    count_buffers(&state->css.ss.ps, &state->counted, group->node_id);
     report_statement(state, group->node_id, group->shards, sql);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coordinator/catalog/metadata.h"
+#include "coordinator/executor/buffer_usage.h"
 #include "coordinator/executor/explain.h"
 #include "coordinator/executor/node_rows.h"
 #include "coordinator/executor/prune.h"
@@ -86,6 +87,7 @@ struct DistributedScanState {
     int *sort_columns; // index among the remote columns
 
     List *reports; // of NodeReport *
+    CountedNodes counted;
     ItemPointerData row_identifier;
 };
 
@@ -155,6 +157,8 @@ DistributedScanState *find_open_scan(EState *estate, const Plan *plan);
 void report_statement(DistributedScanState *state, int32 node_id, Bitmapset *shards,
                       const char *sql);
 void collect_reports(DistributedScanState *state, ScanRun *run);
+// The buffers that the nodes have used.
+void report_buffers(DistributedScanState *state);
 void explain_scan(CustomScanState *node, List *ancestors, ExplainState *es);
 
 } // namespace panvel

@@ -242,6 +242,47 @@ def test_explain_names_nodes(tables):
     assert '"Remote SQL"' in text and '"Time"' in text
 
 
+def explained(database, sql):
+    """The plan node at the top."""
+    return database.query(f"explain (analyze, buffers, format json) {sql}")[0][0][0]["Plan"]
+
+
+def plan_nodes(plan):
+    return [plan, *(node for child in plan.get("Plans", ()) for node in plan_nodes(child))]
+
+
+def test_explain_sums_the_buffers_of_nodes(tables):
+    """As on a plain table: at least each page of a table that is read as a whole, and in the sums of all plan nodes above."""
+    def pages(kind):
+        return {worker.server.label: worker.value(
+            f"select sum(pg_relation_size(oid)) / 8192 from pg_class where relname = 'dist' and relkind = '{kind}'")
+            for worker in tables.workers}
+
+    def used(node):
+        return node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+
+    table = pages("r")
+    plan = explained(tables, "select count(*) from (select price from dist order by id offset 0) s where price is distinct from 0")
+    scan = plan_nodes(plan)[-1]
+    assert {node["Node Name"] for node in scan["Nodes"]} == set(table)
+    for node in scan["Nodes"]:
+        assert table[node["Node Name"]] <= used(node) < table[node["Node Name"]] + 1000
+    assert sum(map(used, scan["Nodes"])) <= used(scan) <= used(plan)
+    text = "\n".join(row for (row,) in tables.query("explain (analyze, buffers) select price from dist where price <> 0"))
+    assert text.count("    Buffers: shared hit=") == 3
+    assert "Buffers" not in str(tables.query("explain (analyze) select price from dist"))
+    # A join of rows with what is found for each: the loop's sum has it.
+    lateral = explained(tables, "select q.id, n.id from dist q, lateral (select id from dist i order by i.embedding <-> q.embedding limit 1) n"
+                                " where q.id < 20")
+    assert used(lateral) > 20
+    with tables.connect(autocommit=False) as session:
+        for sql in ("update dist set price = price where id % 2 = 0", "insert into dist (id) select i from generate_series(90001, 90050) i",
+                    "delete from dist where id > 90000"):
+            plan = session.execute(f"explain (analyze, buffers, format json) {sql}").fetchone()[0][0]["Plan"]
+            assert all(used(node) > 10 for node in plan["Nodes"]) and used(plan) >= sum(map(used, plan["Nodes"]))
+        session.rollback()
+
+
 @pytest.mark.parametrize("sql, construct", [
     ("select ctid from dist", "ctid"),
     ("select xmin from dist", "xmin"),

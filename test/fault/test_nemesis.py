@@ -93,6 +93,8 @@ class Client(threading.Thread):
                 self.done += 1
             except psycopg.Error as error:
                 self.errors[error.sqlstate] = self.errors.get(error.sqlstate, 0) + 1
+                if error.sqlstate == "XX000" and "crash point" not in str(error):
+                    self.problem = error  # an internal error is not what a fault looks like
                 if session is None or session.closed:
                     session = None
                 time.sleep(0.02)
