@@ -1,7 +1,6 @@
 #include "coordinator/executor/buffer_usage.h"
 
 #include "coordinator/catalog/nodes.h"
-#include "coordinator/remote/remote.h"
 
 extern "C" {
 #include "utils/builtins.h"
@@ -24,7 +23,7 @@ constexpr int64 BufferUsage::*kCounters[] = {
 struct NodeCounter {
     int32 node_id;
     int users; // plan nodes that count
-    RemoteRequest *first;
+    NodeRequest *first;
     bool known; // `last`
     BufferUsage last;
 };
@@ -82,7 +81,8 @@ char *reading_statement() {
     return sql;
 }
 
-RemoteRequest *send_reading(EState *estate, int32 node_id) {
+// Without an error where the node is lost: the plan goes on with other placements.
+NodeRequest *send_reading(EState *estate, int32 node_id) {
     Counters *counters = counters_of(estate);
     if (counters->reading == nullptr)
         counters->reading = reading_statement();
@@ -92,15 +92,12 @@ RemoteRequest *send_reading(EState *estate, int32 node_id) {
     statement.keep_prepared = true;
     statement.guarded = true;
     statement.may_be_stale = true;
-    return remote_send(node_id, &statement);
+    return send_to_node(get_node(node_id), &statement);
 }
 
-bool take_reading(RemoteRequest *request, BufferUsage *usage) {
-    remote_wait_any(&request, 1);
-    if (remote_error(request) != nullptr)
-        return false;
-    const PGresult *result = remote_wait(request);
-    if (PQntuples(result) != 1)
+bool take_reading(NodeRequest *request, BufferUsage *usage) {
+    const PGresult *result = wait_for_node(request);
+    if (result == nullptr || PQntuples(result) != 1)
         return false;
     const char *text = PQgetvalue(result, 0, 0);
     for (int64 BufferUsage::*counter : kCounters) {
@@ -125,7 +122,7 @@ BufferUsage difference(const BufferUsage &now, const BufferUsage &before) {
 }
 
 bool read_again(EState *estate, NodeCounter *counter, BufferUsage *used) {
-    RemoteRequest *request = send_reading(estate, counter->node_id);
+    NodeRequest *request = send_reading(estate, counter->node_id);
     BufferUsage now = {};
     if (!counter->known)
         counter->known = take_reading(counter->first, &counter->last);
