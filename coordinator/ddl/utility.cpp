@@ -123,7 +123,8 @@ void process_create_index(const Utility *utility) {
         create_index_concurrently(index, utility->is_top_level(), &on_shell);
         return;
     }
-    watch_target(index->relation, ShareLock);
+    // Not ShareLock, which two sessions may have: each would take the other's index for its own.
+    watch_target(index->relation, ShareRowExclusiveLock);
     pass_on(utility);
 }
 

@@ -62,6 +62,17 @@ def test_index_ddl_rolls_back(items):
     assert index_names(items) == ["i1", "items_pkey"]
 
 
+def test_indexes_by_two_sessions_at_once(items, error_of):
+    """The second waits: what the first has made is not to be taken for the second's (pg_restore -j does so)."""
+    with items.connect(autocommit=False) as first, items.connect() as second:
+        first.execute("create index by_first on items (id)")
+        second.execute("set lock_timeout = '100ms'")
+        assert error_of(second.execute, "create index by_second on items (id)").sqlstate == "55P03"
+        first.commit()
+        second.execute("create index by_second on items (id)")
+    assert index_names(items) == ["by_first", "by_second", "items_pkey"]
+
+
 def test_index_of_an_extension_in_a_schema(items):
     """Operator classes are found on the shards although their search_path is pg_catalog."""
     items.execute("create table v (id int, e vector(2))")
