@@ -129,6 +129,8 @@ void prepare(LookaheadState *state) {
     });
     if (scan != nullptr && depends_on_loop_only(scan, state->loop))
         state->scan = find_open_scan(estate, &scan->scan.plan);
+    if (state->scan != nullptr)
+        state->scan->is_led = true;
 }
 
 // ------------------------------------------------------------------------- rows
@@ -158,8 +160,10 @@ void send_ahead(LookaheadState *state, TupleTableSlot *row) {
         value->execPlan = nullptr;
         value->value = slot_getattr(row, param->paramval->varattno, &value->isnull);
     }
-    if (!prepare_run_ahead(state->scan))
+    if (!prepare_run_ahead(state->scan)) {
+        state->scan->is_led = false;
         state->scan = nullptr;
+    }
 }
 
 void read_rows(LookaheadState *state) {

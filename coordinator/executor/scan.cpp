@@ -201,10 +201,10 @@ TupleTableSlot *fill_slot(DistributedScanState *state, const NodeStream *stream)
     return ExecStoreVirtualTuple(slot);
 }
 
-// No further row is wanted. A scan that depends on the rows of others ends each time that it is
-// executed: its nodes are asked when all is done (lookahead.cpp, explain_scan()).
+// No further row is wanted, of this execution at least. One that is read ahead for has others under
+// way then: its nodes are asked when all is done (lookahead.cpp).
 void shutdown_scan(DistributedScanState *state) {
-    if (!state->plan->correlated)
+    if (!state->is_led)
         report_buffers(state);
 }
 

@@ -80,6 +80,7 @@ struct DistributedScanState {
 
     ScanRun *run;          // the execution whose rows are handed out; null before the first row
     List *ahead;           // ScanRun *: sent already, for rescans to come (lookahead.cpp)
+    bool is_led;           // by a lookahead, now
     MemoryContext context; // parent of the runs' contexts
 
     int sort_key_count;

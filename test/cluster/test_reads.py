@@ -275,6 +275,14 @@ def test_explain_sums_the_buffers_of_nodes(tables):
     lateral = explained(tables, "select q.id, n.id from dist q, lateral (select id from dist i order by i.embedding <-> q.embedding limit 1) n"
                                 " where q.id < 20")
     assert used(lateral) > 20
+    # A parameter that another part of the plan gives, once or for each row, changes nothing of that.
+    for sql in ("select id from dist order by embedding <-> (select embedding from dist where id = 7) limit 5",
+                "select (select id from dist i order by i.embedding <-> q.embedding, q.id limit 1 offset q.id % 2) from dist q where q.id < 20"):
+        plan = explained(tables, sql)
+        scans = [scan for scan in plan_nodes(plan) if "Nodes" in scan]
+        for scan in scans:
+            assert sum(map(used, scan["Nodes"])) <= used(scan), sql
+        assert 0 < sum(used(node) for scan in scans for node in scan["Nodes"]) <= used(plan), sql
     with tables.connect(autocommit=False) as session:
         for sql in ("update dist set price = price where id % 2 = 0", "insert into dist (id) select i from generate_series(90001, 90050) i",
                     "delete from dist where id > 90000"):
