@@ -83,7 +83,7 @@ template <typename T> class ArenaVector {
     size_t capacity_ = 0;
 };
 
-// A set of 64-bit keys below 2^63: open addressing, at most half full. A small filter beside it
+// A set of 64-bit keys that are not all ones: open addressing, at most half full. A small filter beside it
 // (Bloom, 1970, of one hash function) tells most keys that are not in it without looking there.
 class KeySet {
   public:
@@ -108,7 +108,12 @@ class KeySet {
         size_++;
         return true;
     }
-    bool contains(uint64_t key) const { return keys_ != nullptr && *find(key) == key; }
+    bool contains(uint64_t key) const {
+        if (keys_ == nullptr)
+            return false;
+        uint64_t first = keys_[hash(key) >> 32 & mask_]; // mostly it is this one, or there is none
+        return first == key || (first != kEmpty && *find(key) == key);
+    }
     // False for no key of the set, and for few others as long as it is small. Without a branch.
     bool may_contain(uint64_t key) const {
         return (filter_[hash(key) >> 58] & filter_bit(key)) != 0;
@@ -117,10 +122,11 @@ class KeySet {
   private:
     static constexpr uint64_t kEmpty = ~0ull;
 
+    // Its upper half depends on all of the key's lower half, and on the upper one in part.
     static uint64_t hash(uint64_t key) { return key * 0x9E3779B97F4A7C15ull; }
     static uint64_t filter_bit(uint64_t key) { return 1ull << (hash(key) >> 52 & 63); }
     uint64_t *find(uint64_t key) const {
-        uint64_t i = hash(key) >> 20;
+        uint64_t i = hash(key) >> 32;
         for (;; i++) {
             uint64_t *place = &keys_[i & mask_];
             if (*place == key || *place == kEmpty)

@@ -20,7 +20,7 @@ struct Link {
     // The place alone, as a key for sets.
     uint64_t place() const { return (static_cast<uint64_t>(block) << 16) | slot; }
     // Place and version, as a key for sets.
-    uint64_t key() const { return place() | static_cast<uint64_t>(version) << 48; }
+    uint64_t key() const { return std::bit_cast<uint64_t>(*this); }
     bool operator==(const Link &) const = default;
 };
 static_assert(sizeof(Link) == 8);

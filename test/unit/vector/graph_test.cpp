@@ -417,6 +417,74 @@ TEST(LaterList, CompactedHasTheNearestOfEach) {
     EXPECT_TRUE(list.empty());
 }
 
+// What a Frontier should be: all that is in it by distance and place.
+struct PlainFrontier {
+    std::set<std::pair<float, uint32_t>> all;
+
+    void pop(float limit, Frontier *frontier) {
+        ASSERT_FALSE(frontier->empty());
+        EXPECT_EQ(frontier->distance(), all.begin()->first);
+        auto taken = all.find({frontier->distance(), frontier->nearest().block});
+        ASSERT_NE(taken, all.end());
+        all.erase(taken);
+        frontier->pop(limit);
+    }
+};
+
+TEST(Frontier, GivesTheNearestAtAnyTime) {
+    TestArena memory;
+    Frontier frontier(memory.arena());
+    std::mt19937 random(4);
+    const float kNan = std::numeric_limits<float>::quiet_NaN();
+    const float kInfinity = std::numeric_limits<float>::infinity();
+    for (uint32_t lists : {1u, 8u, 9u, 40u, 300u, 1100u}) { // one to four levels above the estimates
+        PlainFrontier plain;
+        frontier.clear();
+        EXPECT_TRUE(frontier.empty());
+        uint32_t number = 0;
+        for (uint32_t list = 0; list < lists; list++) {
+            Link links[2 * kNeighborBlock];
+            float estimates[2 * kNeighborBlock];
+            for (uint32_t i = 0; i < 2 * kNeighborBlock; i++, number++) {
+                links[i] = {number, 0, 0};
+                estimates[i] = static_cast<float>(random() % 1000);
+                if (random() % 4 == 0 || (i < kNeighborBlock && list % 7 == 0))
+                    estimates[i] = random() % 8 == 0 ? kInfinity : kNan;
+                if (estimates[i] == estimates[i])
+                    plain.all.insert({estimates[i], number});
+            }
+            frontier.add(links, estimates, 2 * kNeighborBlock, kInfinity);
+            for (size_t pops = random() % 40; pops > 0 && !plain.all.empty(); pops--)
+                plain.pop(kInfinity, &frontier);
+        }
+        while (!plain.all.empty())
+            plain.pop(kInfinity, &frontier);
+        EXPECT_TRUE(frontier.empty());
+    }
+}
+
+TEST(Frontier, ForgetsWhatIsBeyondTheLimit) {
+    TestArena memory;
+    Frontier frontier(memory.arena());
+    Link links[kNeighborBlock] = {};
+    float estimates[kNeighborBlock];
+    for (uint32_t i = 0; i < kNeighborBlock; i++)
+        estimates[i] = static_cast<float>(kNeighborBlock - i);
+    frontier.add(links, estimates, kNeighborBlock, 0.5F);
+    EXPECT_TRUE(frontier.empty());
+    frontier.add(links, estimates, kNeighborBlock, 1);
+    frontier.add({7, 0, 0}, 2.5F);
+    EXPECT_EQ(frontier.distance(), 1);
+    frontier.pop(2);
+    EXPECT_EQ(frontier.distance(), 2);
+    frontier.pop(2);
+    EXPECT_EQ(frontier.nearest(), (Link{7, 0, 0}));
+    frontier.pop(2);
+    EXPECT_TRUE(frontier.empty());
+    frontier.add({8, 0, 0}, std::numeric_limits<float>::infinity());
+    EXPECT_EQ(frontier.nearest(), (Link{8, 0, 0}));
+}
+
 template <typename Test> class OnSmallGraph : public Test {
   protected:
     static constexpr uint32_t kDim = 12, kNodes = 2000;
