@@ -83,8 +83,9 @@ template <typename T> class ArenaVector {
     size_t capacity_ = 0;
 };
 
-// A set of 64-bit keys that are not all ones: open addressing, at most half full. A small filter beside it
-// (Bloom, 1970, of one hash function) tells most keys that are not in it without looking there.
+// A set of 64-bit keys that are not all ones: open addressing, at most half full. A small filter
+// beside it (Bloom, 1970, of one hash function) tells most keys that are not in it without looking
+// there.
 class KeySet {
   public:
     explicit KeySet(Arena arena) : arena_(arena) {}
