@@ -210,6 +210,7 @@ inline Candidate take_nearest(LayerSearch &search, size_t ef) {
 // neighbours; the lowest estimate decides when it is expanded. The Graph also gives
 //   bool expand(Link link, Expansion *out)
 //   void prepare(Link link)                       a hint that it may be expanded next
+//   void prepare_more()                           go on with that, in between
 //
 // Once the search has come near, the next element is taken before the one at hand is expanded, and
 // so is on its way from memory meanwhile. One that turns out to be nearer has to wait for one turn,
@@ -240,8 +241,11 @@ void search_coded(Graph &graph, LayerSearch &search, Expansion *expansion, const
             continue;
         search.distances++;
         search.accept(expansion->element, ef);
+        graph.prepare_more();
         search.skip_visited(expansion);
+        graph.prepare_more();
         frontier.add(expansion->links, expansion->estimates, expansion->count, search.limit(ef));
+        graph.prepare_more();
         if (next.link.empty() && !frontier.empty())
             graph.prepare(frontier.nearest());
     }
@@ -276,6 +280,7 @@ void run_coded(Graph &graph, LayerSearch &search, Expansion *expansion, size_t e
         search.expanded.push_back(nearest.link);
         search.distances++;
         search.accept<true>(expansion->element, ef);
+        graph.prepare_more();
         float near = std::max(search.limit(ef), search.later.horizon());
         for (uint32_t i = 0; i < expansion->count; i++) {
             Candidate candidate = {expansion->estimates[i], false, expansion->links[i]};

@@ -57,19 +57,33 @@ void take_list(const ann::QueryTable &table, const ann::NeighborList &list, cons
             out->estimates[i] = origin.distance;
 }
 
-// A page seen lately comes into the processor's cache while something else is worked on. It is not
-// pinned, so it may be another by now: then the hint was in vain.
-void prepare_slot(GraphIndex *graph, PageKind kind, ann::Link link, uint32 bytes) {
+constexpr uint32 kCacheLine = 64;
+// A search asks so often for more of what it has been told to prepare, from one expansion to the
+// next: a whole element's lines at once are more than the processor has on their way, and whatever
+// it does next waits for them (README.md).
+constexpr uint32 kPortions = 7;
+
+uint32 lines_of(uint32 bytes) {
+    return (bytes + kCacheLine - 1) / kCacheLine;
+}
+
+// Where the slot is if its page has been seen lately; what finds it there comes into the processor's
+// cache. It is not pinned, so the page may be another by now: then the hint was in vain.
+const uint8 *find_slot(GraphIndex *graph, PageKind kind, ann::Link link) {
     if (link.block >= graph->known_blocks || link.slot >= graph->page_slots[kind])
-        return;
+        return nullptr;
     const char *page = pg::prefetch_page(graph->relation, link.block);
     if (page == nullptr)
-        return;
-    const uint8 *slot = slot_at(graph->layout, const_cast<char *>(page), kind, link.slot);
+        return nullptr;
     __builtin_prefetch(page);
     __builtin_prefetch(page_tail(const_cast<char *>(page)));
-    for (uint32 offset = 0; offset < bytes; offset += 64)
-        __builtin_prefetch(slot + offset);
+    return slot_at(graph->layout, const_cast<char *>(page), kind, link.slot);
+}
+
+void prepare_slot(GraphIndex *graph, PageKind kind, ann::Link link, uint32 bytes) {
+    const uint8 *slot = find_slot(graph, kind, link);
+    for (uint32 i = 0; slot != nullptr && i < lines_of(bytes); i++)
+        __builtin_prefetch(slot + i * kCacheLine);
 }
 
 } // namespace
@@ -84,9 +98,11 @@ bool PageGraph::expand(ann::Link link, ann::Expansion *out) {
     ann::Link upper = element.image.header().upper;
     if (level > 0)
         prepare_slot(graph, kUpperPage, upper, l.upper_bytes);
+    prepare_more();
     float distance = graph->distance(query, element.image.vector(l));
     if (std::isnan(distance))
         distance = std::numeric_limits<float>::infinity();
+    prepare_more();
     out->element = {distance, element.live(), link};
     out->count = 0;
     Origin origin(graph, element.image.vector(l), distance);
@@ -99,6 +115,7 @@ bool PageGraph::expand(ann::Link link, ann::Expansion *out) {
         take_list(*table, slot.list(l), origin, out);
         UnlockReleaseBuffer(buffer);
     }
+    prepare_more();
     return true;
 }
 
@@ -106,9 +123,23 @@ void PageGraph::prepare(ann::Link link) {
     if (link == prepared)
         return;
     prepared = link;
+    lines_coming = 0;
+    const uint8 *slot = find_slot(graph, kElementPage, link);
+    if (slot == nullptr)
+        return;
     const ann::ElementLayout &l = graph->layout;
-    prepare_slot(graph, kElementPage, link,
-                 level == 0 ? l.head_bytes : Min(l.head_bytes, l.codes_offset));
+    coming = reinterpret_cast<const char *>(slot);
+    lines_coming = lines_of(level == 0 ? l.head_bytes : Min(l.head_bytes, l.codes_offset));
+    lines_at_once = (lines_coming + kPortions - 1) / kPortions;
+    prepare_more();
+}
+
+void PageGraph::prepare_more() {
+    uint32 lines = Min(lines_at_once, lines_coming);
+    for (uint32 i = 0; i < lines; i++)
+        __builtin_prefetch(coming + i * kCacheLine);
+    coming += lines * kCacheLine;
+    lines_coming -= lines;
 }
 
 void search_level(PageGraph *pages, ann::LayerSearch *search, const ann::Candidate *entries,

@@ -25,6 +25,9 @@ struct PageGraph {
     ann::Expansion *expansion = nullptr;
     int level = 0;
     ann::Link prepared = ann::Link::none(); // last
+    const char *coming = nullptr;           // of its cache lines, those not asked for yet
+    uint32 lines_coming = 0;
+    uint32 lines_at_once = 0;
 
     // Makes the query's table, in CurrentMemoryContext, where the index has codes.
     void use_codes();
@@ -36,6 +39,7 @@ struct PageGraph {
     uint32_t neighbors(ann::Link link, int level, ann::Link *out);
     bool expand(ann::Link link, ann::Expansion *out);
     void prepare(ann::Link link);
+    void prepare_more();
 };
 
 // The `ef` elements nearest to the query on `level`, in search->results: by codes where its lists

@@ -88,6 +88,7 @@ struct MemoryGraph {
         return true;
     }
     void prepare(Link) {}
+    void prepare_more() {}
     // As vacuum does it: what the removed one led to is linked from elsewhere.
     void remove(uint32_t node) {
         Link list[kMaxSlots];
@@ -371,6 +372,7 @@ struct LineGraph {
         return distance(link, &out->element);
     }
     void prepare(Link) {}
+    void prepare_more() {}
 };
 
 TEST(LaterList, GivesTheNearestPartAndForgetsTheVisited) {
