@@ -9,7 +9,6 @@
 extern "C" {
 #include "access/tableam.h"
 #include "commands/progress.h"
-#include "common/pg_prng.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/backend_progress.h"
@@ -81,7 +80,7 @@ Meta make_meta(Relation index) {
     meta.metric = static_cast<uint8>(space.metric);
     meta.form = static_cast<uint8>(space.form);
     meta.code_bits = choose_code_bits(space, meta.m);
-    meta.rotation_seed = pg_prng_uint64(&pg_global_prng_state);
+    meta.rotation_seed = kRotationSeed;
     meta.entry = ann::Link::none();
     meta.entry_level = -1;
     for (BlockNumber &head : meta.free_pages)

@@ -79,8 +79,59 @@ void encode_link(GraphIndex *graph, const Rotated &from, ann::Link link, EdgeCod
     encode_edge(graph, from, to, out);
 }
 
+namespace {
+
+// The table that was made last: the scans of several indexes for one query vector, as of a node's
+// shards, ask for it one after the other. For as long as the backend lives.
+struct LastTable {
+    uint64 seed;
+    uint32 dim;
+    uint8 bits; // 0: there is none
+    ann::VectorForm form;
+    ann::QueryTable table;
+    uint8 query[kMaxCodedBytes];
+    uint8 sums[ann::table_bytes(kMaxCodedDim)];
+};
+LastTable *last_table;
+
+bool is_last(const GraphIndex *graph, const void *query) {
+    return last_table != nullptr && last_table->bits == graph->meta.code_bits &&
+           last_table->dim == graph->layout.dim && last_table->form == graph->space.form &&
+           last_table->seed == graph->meta.rotation_seed &&
+           memcmp(last_table->query, query, graph->space.bytes()) == 0;
+}
+
+void remember(const GraphIndex *graph, const void *query, const ann::QueryTable &table) {
+    if (last_table == nullptr)
+        last_table =
+            static_cast<LastTable *>(MemoryContextAlloc(TopMemoryContext, sizeof(LastTable)));
+    last_table->seed = graph->meta.rotation_seed;
+    last_table->dim = graph->layout.dim;
+    last_table->bits = graph->meta.code_bits;
+    last_table->form = graph->space.form;
+    last_table->table = table;
+    memcpy(last_table->query, query, graph->space.bytes());
+    memcpy(last_table->sums, table.sums, ann::table_bytes(table.padded));
+}
+
+ann::QueryTable *copy_last() {
+    auto *table = static_cast<ann::QueryTable *>(palloc(sizeof(ann::QueryTable)));
+    size_t bytes = ann::table_bytes(last_table->table.padded);
+    auto *sums = static_cast<uint8 *>(palloc(bytes));
+    *table = last_table->table;
+    memcpy(sums, last_table->sums, bytes);
+    table->sums = sums;
+    return table;
+}
+
+} // namespace
+
 ann::QueryTable *make_query_table(GraphIndex *graph, const void *query) {
-    return make_query_table(graph, Rotated(graph, query));
+    if (is_last(graph, query))
+        return copy_last();
+    ann::QueryTable *table = make_query_table(graph, Rotated(graph, query));
+    remember(graph, query, *table);
+    return table;
 }
 
 ann::QueryTable *make_query_table(GraphIndex *graph, const Rotated &query) {

@@ -40,6 +40,10 @@ enum PageKind : uint16 {
     kMetaPage = 0x4D,
 };
 
+// Of the codes of every index that is built: so the searches of several for one query vector, as of
+// a node's shards, need one rotation and one table (codes.cpp).
+inline constexpr uint64 kRotationSeed = 0x9D2C5680EFC60000;
+
 struct PageTail {
     BlockNumber next_free; // next page of the chain of pages with free slots
     uint16 kind;

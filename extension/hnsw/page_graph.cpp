@@ -61,7 +61,7 @@ constexpr uint32 kCacheLine = 64;
 // A search asks so often for more of what it has been told to prepare, from one expansion to the
 // next: a whole element's lines at once are more than the processor has on their way, and whatever
 // it does next waits for them (README.md).
-constexpr uint32 kPortions = 7;
+constexpr uint32 kPortions = 6;
 
 uint32 lines_of(uint32 bytes) {
     return (bytes + kCacheLine - 1) / kCacheLine;
@@ -124,17 +124,24 @@ void PageGraph::prepare(ann::Link link) {
         return;
     prepared = link;
     lines_coming = 0;
-    const uint8 *slot = find_slot(graph, kElementPage, link);
+    prepared_found = false;
+    pg::prepare_place(graph->relation, link.block);
+}
+
+void PageGraph::find_prepared() {
+    prepared_found = true;
+    const uint8 *slot = find_slot(graph, kElementPage, prepared);
     if (slot == nullptr)
         return;
     const ann::ElementLayout &l = graph->layout;
     coming = reinterpret_cast<const char *>(slot);
     lines_coming = lines_of(level == 0 ? l.head_bytes : Min(l.head_bytes, l.codes_offset));
     lines_at_once = (lines_coming + kPortions - 1) / kPortions;
-    prepare_more();
 }
 
 void PageGraph::prepare_more() {
+    if (!prepared_found)
+        find_prepared();
     uint32 lines = Min(lines_at_once, lines_coming);
     for (uint32 i = 0; i < lines; i++)
         __builtin_prefetch(coming + i * kCacheLine);

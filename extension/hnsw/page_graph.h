@@ -25,6 +25,7 @@ struct PageGraph {
     ann::Expansion *expansion = nullptr;
     int level = 0;
     ann::Link prepared = ann::Link::none(); // last
+    bool prepared_found = true;             // its page has been looked for
     const char *coming = nullptr;           // of its cache lines, those not asked for yet
     uint32 lines_coming = 0;
     uint32 lines_at_once = 0;
@@ -40,6 +41,9 @@ struct PageGraph {
     bool expand(ann::Link link, ann::Expansion *out);
     void prepare(ann::Link link);
     void prepare_more();
+
+  private:
+    void find_prepared();
 };
 
 // The `ef` elements nearest to the query on `level`, in search->results: by codes where its lists

@@ -52,11 +52,15 @@ void remember(Buffer *place, Relation relation, BlockNumber block, Buffer buffer
     *shift_of(relation) = {file_number(relation), static_cast<int64>(buffer) - block};
 }
 
+// Neighbouring blocks of a relation have places of their own.
+uint32 place_number(Relation relation, BlockNumber block) {
+    return (block + file_number(relation) * 0x9E3779B1U) & place_mask;
+}
+
 Buffer *place_of(Relation relation, BlockNumber block) {
     if (places == nullptr)
         allocate_places();
-    // Neighbouring blocks of a relation have places of their own.
-    Buffer *place = &places[(block + file_number(relation) * 0x9E3779B1U) & place_mask];
+    Buffer *place = &places[place_number(relation, block)];
     if (*place == InvalidBuffer)
         *place = guess(relation, block);
     return place;
@@ -74,6 +78,11 @@ void count_use(Buffer buffer) {
 }
 
 } // namespace
+
+void prepare_place(Relation relation, BlockNumber block) {
+    if (places != nullptr)
+        __builtin_prefetch(&places[place_number(relation, block)]);
+}
 
 Buffer read_recent_buffer(Relation relation, BlockNumber block) {
     if (RelationUsesLocalBuffers(relation))

@@ -23,6 +23,9 @@ Buffer read_recent_buffer(Relation relation, BlockNumber block);
 // can do that. As below.
 const char *prefetch_page(Relation relation, BlockNumber block);
 
+// A hint that prepare_recent_page() or prefetch_page() will be asked for the page.
+void prepare_place(Relation relation, BlockNumber block);
+
 // The page if it was seen in shared buffers lately, else NULL; what pinning it will touch comes
 // into the processor's cache. Not pinned: by now it may be another page, so it is good for
 // __builtin_prefetch() only.

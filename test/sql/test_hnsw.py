@@ -94,6 +94,56 @@ def test_vacuum_of_duplicates(db):
     assert db.query("select elements, rows from hnsw_index_info('items_hnsw')") == [(0, 0)]
 
 
+def test_scans_of_several_indexes_in_turn(db):
+    """What a session remembers of the last query vector is used for that one only."""
+    generator = random.Random(5)
+    kinds = {"l2": ("vector", "vector_l2_ops", "<->", DIM), "cosine": ("vector", "vector_cosine_ops", "<=>", DIM),
+             "halves": ("halfvec", "halfvec_l2_ops", "<->", DIM), "more": ("vector", "vector_l2_ops", "<->", DIM + 6),
+             "twin": ("vector", "vector_l2_ops", "<->", DIM)}
+
+    def random_vector(dim):
+        return "[" + ",".join(f"{generator.uniform(-1, 1):.3f}" for _ in range(dim)) + "]"
+
+    for name, (form, opclass, _, dim) in kinds.items():
+        db.execute(f"create table {name} (id int, embedding {form}({dim}))")
+        with db.connect() as connection, connection.cursor() as cursor:
+            with cursor.copy(f"copy {name} from stdin") as copy:
+                for i in range(300):
+                    copy.write_row((i, random_vector(dim)))
+        db.execute(f"create index on {name} using hnsw (embedding {opclass})")
+    queries = [random_vector(DIM) for _ in range(3)]
+    # The same numbers but for the last, the same bytes in part.
+    queries += [queries[0][:-2] + "9]", queries[0]]
+
+    def ask(connection, name, query):
+        form, _, operator, dim = kinds[name]
+        query = query if dim == DIM else query[:-1] + ",0" * (dim - DIM) + "]"
+        return connection.execute(f"select id, embedding {operator} '{query}'::{form} from {name}"
+                                  f" order by embedding {operator} '{query}'::{form} limit 10").fetchall()
+
+    expected = {}
+    for name in kinds:
+        for query in queries:
+            with db.connect() as connection:
+                connection.execute("set enable_seqscan = off; set hnsw.ef_search = 10")
+                expected[name, query] = ask(connection, name, query)
+    with db.connect() as connection:
+        connection.execute("set enable_seqscan = off; set hnsw.ef_search = 10")
+        for _ in range(150):
+            name, query = generator.choice(list(expected))
+            assert ask(connection, name, query) == expected[name, query], name
+        # Two scans of one statement, in turn.
+        with connection.transaction():
+            for cursor, query in zip("ab", queries):
+                connection.execute(f"declare {cursor} cursor for select id from l2 order by embedding <-> '{query}' limit 10")
+            rows = {cursor: [] for cursor in "ab"}
+            for _ in range(10):
+                for cursor in "ab":
+                    rows[cursor] += connection.execute(f"fetch 1 from {cursor}").fetchall()
+        for cursor, query in zip("ab", queries):
+            assert rows[cursor] == [(id_,) for id_, _ in expected["l2", query]]
+
+
 def test_interrupted_build_leaves_nothing(db):
     db.execute("create table items (id int, embedding vector(200))")
     db.execute(
