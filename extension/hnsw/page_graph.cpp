@@ -6,7 +6,7 @@
 
 namespace vec {
 
-// How many elements are followed on the levels above the one that is searched, where there are
+// How many elements are followed on the level above the one that is searched, where there are
 // codes: one would end beside the right one of many clusters more often (README.md).
 constexpr size_t kEfPerDescent = 16;
 constexpr size_t kMaxDescentWidth = 4;
@@ -168,7 +168,7 @@ void descend_to(PageGraph *pages, ann::LayerSearch *search, ann::Candidate *entr
             *entry = ann::descend(*pages, *search, *entry, above);
             continue;
         }
-        search_level(pages, search, entry, 1, width, above);
+        search_level(pages, search, entry, 1, above == level + 1 ? width : 1, above);
         if (!search->results.empty()) // else all there are dead: go down from where we came
             *entry = search->results[0];
     }
