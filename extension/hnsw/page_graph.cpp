@@ -67,8 +67,9 @@ uint32 lines_of(uint32 bytes) {
     return (bytes + kCacheLine - 1) / kCacheLine;
 }
 
-// Where the slot is if its page has been seen lately; what finds it there comes into the processor's
-// cache. It is not pinned, so the page may be another by now: then the hint was in vain.
+// Where the slot is if its page has been seen lately; what finds it there comes into the
+// processor's cache. It is not pinned, so the page may be another by now: then the hint was in
+// vain.
 const uint8 *find_slot(GraphIndex *graph, PageKind kind, ann::Link link) {
     if (link.block >= graph->known_blocks || link.slot >= graph->page_slots[kind])
         return nullptr;
