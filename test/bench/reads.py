@@ -31,6 +31,7 @@ from run import server_settings  # noqa: E402
 PARTS = ("speed", "perf", "lateral")
 SHARDS = (4, 32)
 PLAIN = "plain"
+EMPTY = "no rows"
 NEAREST = "select id from {0} order by embedding <-> {1} limit 10"
 LATERAL = "select q.id, n.id from queries q, lateral (" + NEAREST.format("{0} i", "q.embedding") + ") n"
 
@@ -105,6 +106,7 @@ class Bench:
         for shards in SHARDS:
             call = f"select panvel.create_distributed_table('items{shards}', 'id', {shards})"
             make_table(self.distributed, f"items{shards}", vectors, call)
+        make_table(self.distributed, "empty", [], f"select panvel.create_distributed_table('empty', 'id', {SHARDS[0]})")
         for database in (self.plain, self.distributed):
             database.execute("create table queries (id int, embedding vector(784))")
             fill(database, "queries", self.queries)
@@ -142,6 +144,7 @@ class Bench:
         coordinator = self.distributed.conninfo(host=self.cluster.coordinator.directory)
         for shards in SHARDS:
             command += [f"{shards} shards", f"items{shards}", coordinator]
+        command += [EMPTY, "empty", coordinator]
         done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
         points = collections.defaultdict(list)
         for line in done.stdout.splitlines():
@@ -173,6 +176,9 @@ class Bench:
             return
         self.add(what, "q/s", ours.per_second, plain.per_second, ours.per_second / plain.per_second, bar,
                  note=f"recall {recall:.4f}")
+        if bar is not None:
+            most = statistics.median(values[0] for (who, number_of, _), values in points.items() if (who, number_of) == (EMPTY, clients))
+            self.add(f"the same where nothing is searched: {shards} shards without rows", "q/s", most, plain.per_second, most / plain.per_second)
 
     def cpu_rows(self, points):
         """What an execution costs the coordinator's backend, of any ef: it does not search."""
